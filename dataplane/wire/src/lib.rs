@@ -1,0 +1,14 @@
+//! Packet headers as views, checksums, and the parse-once descriptor.
+//!
+//! Everything here works on plain bytes: no allocation, no I/O, no DPDK. [`parse()`] reads a frame once
+//! and leaves a flat [`Desc`] that the engine's stages carry beside the packet; nothing behind it reads
+//! a header a second time to find out where things are.
+#![forbid(unsafe_code)]
+
+pub mod buf;
+pub mod desc;
+pub mod key;
+
+pub use buf::{HeapBuf, PacketBuf, RxChecksum};
+pub use desc::{Desc, Kind, TcpFields, tcp_flags};
+pub use key::{Addr, FlowKey, MacAddr, Proto};
