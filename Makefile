@@ -1,0 +1,47 @@
+# Two commands matter: `make demo` and `make test`. `scripts/setup` installs what they need.
+# Namespaces and packet sockets need root: without it the lab's programs go through sudo.
+
+SHELL := /bin/bash
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+# The end-to-end suite needs root, the compiler does not: only the test programs go through sudo.
+ifneq ($(SUDO),)
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := sudo --preserve-env
+endif
+
+.PHONY: help demo test bench lint fmt build loom e2e clean-lab
+
+help: ## list the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+demo: ## one firewall between a client and a server, real traffic, a table of what passed
+	cargo build --release --locked -p dataplane -p ha-ctl -p lab
+	$(SUDO) $(TARGET)/release/lab demo
+
+test: lint loom ## everything: format, lints, loom models, unit, property and end-to-end tests
+	cargo build --workspace --bins --locked
+	cargo nextest run --workspace --locked --no-fail-fast
+
+e2e: ## only the end-to-end suite
+	cargo build --workspace --bins
+	cargo nextest run -p tests --no-fail-fast
+
+loom: ## only the loom models
+	scripts/loom
+
+bench: ## the criterion benches
+	cargo bench -p perf
+
+lint: ## format check and clippy, warnings are errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+fmt: ## format everything
+	cargo fmt --all
+
+build: ## all programs, optimised
+	cargo build --release --workspace --bins
+
+clean-lab: ## take down what a lab left behind
+	cargo build --release -p lab
+	$(SUDO) $(TARGET)/release/lab down
