@@ -81,6 +81,37 @@ impl From<IpAddr> for Addr {
     }
 }
 
+impl From<[u8; 4]> for Addr {
+    fn from(addr: [u8; 4]) -> Addr {
+        Addr::V4(addr)
+    }
+}
+
+impl From<[u8; 16]> for Addr {
+    fn from(addr: [u8; 16]) -> Addr {
+        Addr::V6(addr)
+    }
+}
+
+impl From<[u16; 8]> for Addr {
+    /// Segments as in the written form: `[0xfd00, 1, 0, 0, 0, 0, 0, 0x10]` is fd00:1::10.
+    fn from(segments: [u16; 8]) -> Addr {
+        Addr::V6(Ipv6Addr::from(segments).octets())
+    }
+}
+
+impl From<Ipv4Addr> for Addr {
+    fn from(addr: Ipv4Addr) -> Addr {
+        Addr::V4(addr.octets())
+    }
+}
+
+impl From<Ipv6Addr> for Addr {
+    fn from(addr: Ipv6Addr) -> Addr {
+        Addr::V6(addr.octets())
+    }
+}
+
 /// What names a flow in one direction: family, VRF, protocol, both addresses, both ports (for ICMP echo
 /// both "ports" are the identifier; 0 for protocols without ports).
 ///

@@ -6,9 +6,14 @@
 #![forbid(unsafe_code)]
 
 pub mod buf;
+pub mod checksum;
+pub mod craft;
 pub mod desc;
 pub mod key;
+pub mod parse;
+mod parse_error;
 
 pub use buf::{HeapBuf, PacketBuf, RxChecksum};
 pub use desc::{Desc, Kind, TcpFields, tcp_flags};
 pub use key::{Addr, FlowKey, MacAddr, Proto};
+pub use parse::{ParseError, parse, parse_with};

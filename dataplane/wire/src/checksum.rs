@@ -1,0 +1,254 @@
+//! The Internet checksum (RFC 1071), its incremental update (RFC 1624), and the pseudo-headers of TCP,
+//! UDP and ICMPv6 (RFC 9293 §3.1, RFC 8200 §8.1).
+//!
+//! Sums run over machine words as they lie in memory: a ones' complement sum does not depend on byte
+//! order (RFC 1071 §2 B), so only its two ends are swapped. Every value that this module takes or gives
+//! is in host order.
+
+use crate::desc::{Desc, Kind};
+use crate::key::{FlowKey, Proto};
+
+/// A running ones' complement sum. Pieces must start at even offsets of the summed data, so only the
+/// last piece may have an odd length.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sum(u64);
+
+impl Sum {
+    /// An empty sum.
+    pub const fn new() -> Self {
+        Sum(0)
+    }
+
+    /// Adds bytes, an odd last one padded with zero.
+    #[inline]
+    pub fn bytes(self, bytes: &[u8]) -> Self {
+        let (chunks, tail) = bytes.as_chunks::<8>();
+        // Two 32-bit halves into 64 bits: no carry to catch below 16 GiB, and it vectorises.
+        let mut acc = chunks.iter().fold(0u64, |acc, chunk| {
+            let word = u64::from_ne_bytes(*chunk);
+            acc + (word & 0xffff_ffff) + (word >> 32)
+        });
+        let (pairs, odd) = tail.as_chunks::<2>();
+        for pair in pairs {
+            acc += u64::from(u16::from_ne_bytes(*pair));
+        }
+        if let [last] = odd {
+            acc += u64::from(u16::from_ne_bytes([*last, 0]));
+        }
+        self.join(acc)
+    }
+
+    /// Adds one 16-bit word.
+    #[inline]
+    pub fn u16(self, word: u16) -> Self {
+        self.join(u64::from(word.to_be()))
+    }
+
+    /// Adds one 32-bit word.
+    #[inline]
+    pub fn u32(self, word: u32) -> Self {
+        self.join(u64::from(word.to_be()))
+    }
+
+    /// Adds the pseudo-header of a segment of `len` bytes between the key's addresses.
+    #[inline]
+    pub fn pseudo(self, key: &FlowKey, proto: Proto, len: usize) -> Self {
+        // The key's address words hold the bytes as on the wire. IPv4's upper words are zero.
+        let sum = key.a.iter().fold(self, |sum, word| sum.join((word & 0xffff_ffff) + (word >> 32)));
+        sum.u16(u16::from(proto.0)).u32(len as u32)
+    }
+
+    /// The sum folded to 16 bits.
+    #[inline]
+    pub fn fold(self) -> u16 {
+        let s = (self.0 & 0xffff_ffff) + (self.0 >> 32);
+        let s = (s & 0xffff) + (s >> 16 & 0xffff) + (s >> 32);
+        let s = (s & 0xffff) + (s >> 16);
+        let s = (s & 0xffff) + (s >> 16);
+        u16::from_be(s as u16)
+    }
+
+    /// The checksum to write: the folded sum's complement.
+    #[inline]
+    pub fn finish(self) -> u16 {
+        !self.fold()
+    }
+
+    /// The same for UDP, where zero on the wire means "no checksum" (RFC 768).
+    #[inline]
+    pub fn finish_udp(self) -> u16 {
+        match self.finish() {
+            0 => 0xffff,
+            sum => sum,
+        }
+    }
+
+    /// True if data that include their checksum are intact.
+    #[inline]
+    pub fn is_valid(self) -> bool {
+        self.fold() == 0xffff
+    }
+
+    /// Ones' complement addition of two 64-bit accumulators: a carry out wraps around.
+    #[inline(always)]
+    fn join(self, other: u64) -> Self {
+        let (sum, carry) = self.0.overflowing_add(other);
+        Sum(sum + u64::from(carry))
+    }
+}
+
+/// What a rewrite changes in a checksum (RFC 1624 eqn. 3): collected once, applied to each checksum that
+/// covers the rewritten fields.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Change(Sum);
+
+impl Change {
+    /// No change.
+    pub const fn new() -> Self {
+        Change(Sum::new())
+    }
+
+    /// A 16-bit field at an even offset.
+    #[inline]
+    pub fn u16(self, old: u16, new: u16) -> Self {
+        Change(self.0.u16(!old).u16(new))
+    }
+
+    /// A 32-bit field at an even offset.
+    #[inline]
+    pub fn u32(self, old: u32, new: u32) -> Self {
+        Change(self.0.u32(!old).u32(new))
+    }
+
+    /// An IPv4 address.
+    #[inline]
+    pub fn addr4(self, old: [u8; 4], new: [u8; 4]) -> Self {
+        self.u32(u32::from_be_bytes(old), u32::from_be_bytes(new))
+    }
+
+    /// An IPv6 address.
+    #[inline]
+    pub fn addr6(self, old: [u8; 16], new: [u8; 16]) -> Self {
+        Change(self.0.bytes(&old.map(|b| !b)).bytes(&new))
+    }
+
+    /// A checksum after the change.
+    #[inline]
+    pub fn apply(self, check: u16) -> u16 {
+        self.0.u16(!check).finish()
+    }
+
+    /// A UDP checksum after the change: "none" stays none, and the result is never "none".
+    #[inline]
+    pub fn apply_udp(self, check: u16) -> u16 {
+        if check == 0 { 0 } else { self.0.u16(!check).finish_udp() }
+    }
+}
+
+/// The IPv4 header checksum over a header whose checksum field is zero, or taken as it stands: zero then
+/// means valid.
+#[inline]
+pub fn ipv4_header(header: &[u8]) -> u16 {
+    Sum::new().bytes(header).finish()
+}
+
+/// Takes one off the TTL of the IPv4 header at the start of `ip` and mends the checksum. False, with
+/// nothing written, if the header is cut short or the TTL would reach zero (RFC 1812 §5.3.1).
+#[inline]
+pub fn ipv4_decrement_ttl(ip: &mut [u8]) -> bool {
+    let Some(header) = ip.first_chunk_mut::<20>() else { return false };
+    let ttl = header[8];
+    if ttl <= 1 {
+        return false;
+    }
+    header[8] = ttl - 1;
+    let check = u16::from_be_bytes([header[10], header[11]]);
+    // RFC 1624 with m' = m - 0x0100, so ~m + m' = 0xfeff whatever m is.
+    let sum = u32::from(!check) + 0xfeff;
+    let check = !((sum & 0xffff) + (sum >> 16)) as u16;
+    [header[10], header[11]] = check.to_be_bytes();
+    true
+}
+
+/// Takes one off the hop limit of the IPv6 header at the start of `ip`. False, with nothing written, if
+/// the header is cut short or the hop limit would reach zero (RFC 8200 §3).
+#[inline]
+pub fn ipv6_decrement_hop_limit(ip: &mut [u8]) -> bool {
+    match ip.get_mut(7) {
+        Some(hops) if *hops > 1 => {
+            *hops -= 1;
+            true
+        }
+        _ => false,
+    }
+}
+
+/// True if the transport checksum of a TCP, UDP, ICMP or ICMPv6 packet is right. The whole packet must
+/// lie in `frame`. UDP over IPv4 without a checksum is right; over IPv6 it is not (RFC 8200 §8.1).
+/// Kinds without a checksum that we know of are right, too.
+pub fn verify_transport(frame: &[u8], desc: &Desc) -> bool {
+    let Some(segment) = transport(frame, desc) else { return false };
+    match desc.kind {
+        Kind::Tcp => verify_tcp(segment, &desc.key),
+        Kind::Udp => verify_udp(segment, &desc.key),
+        Kind::OtherIp | Kind::Fragment | Kind::Arp => true,
+        _ if desc.key.is_v6() => verify_icmp6(segment, &desc.key),
+        _ => verify_icmp(segment),
+    }
+}
+
+/// True if a whole TCP segment's checksum is right; of the key only the addresses count.
+pub fn verify_tcp(segment: &[u8], key: &FlowKey) -> bool {
+    Sum::new().pseudo(key, Proto::TCP, segment.len()).bytes(segment).is_valid()
+}
+
+/// True if a whole UDP datagram's checksum is right, or absent over IPv4. Bytes behind the UDP length
+/// (RFC 9868's surplus) are not covered.
+pub fn verify_udp(datagram: &[u8], key: &FlowKey) -> bool {
+    let Some(header) = datagram.first_chunk::<8>() else { return false };
+    if header[6..8] == [0, 0] {
+        return !key.is_v6();
+    }
+    let len = usize::from(u16::from_be_bytes([header[4], header[5]]));
+    let Some(covered) = datagram.get(..len) else { return false };
+    Sum::new().pseudo(key, Proto::UDP, len).bytes(covered).is_valid()
+}
+
+/// True if a whole ICMP message's checksum is right.
+pub fn verify_icmp(message: &[u8]) -> bool {
+    Sum::new().bytes(message).is_valid()
+}
+
+/// True if a whole ICMPv6 message's checksum is right; of the key only the addresses count.
+pub fn verify_icmp6(message: &[u8], key: &FlowKey) -> bool {
+    Sum::new().pseudo(key, Proto::ICMP6, message.len()).bytes(message).is_valid()
+}
+
+/// The transport segment of a packet that lies whole in `frame`, link padding excluded.
+fn transport<'a>(frame: &'a [u8], desc: &Desc) -> Option<&'a [u8]> {
+    frame.get(usize::from(desc.l4)..usize::from(desc.l3) + usize::from(desc.ip_len))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::craft::Frame;
+    use crate::parse;
+
+    #[test]
+    fn rfc_1071_example_sums_to_its_printed_value() {
+        let data = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
+        assert_eq!(Sum::new().bytes(&data).fold(), 0xddf2);
+    }
+
+    #[test]
+    fn ttl_counts_down_to_one_and_every_checksum_on_the_way_is_valid() {
+        let mut frame = Frame::udp([10, 1, 0, 10], [10, 2, 0, 10], 1, 2).ttl(255).bytes();
+        for ttl in (1..255).rev() {
+            assert!(ipv4_decrement_ttl(&mut frame[14..]));
+            assert_eq!(parse(&frame, frame.len()).unwrap().ttl, ttl);
+        }
+        assert!(!ipv4_decrement_ttl(&mut frame[14..]));
+        assert_eq!(parse(&frame, frame.len()).unwrap().ttl, 1);
+    }
+}
