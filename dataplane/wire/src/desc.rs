@@ -82,3 +82,17 @@ pub struct Desc {
     /// Something that the fast lane does not do: IPv4 options or IPv6 extension headers present.
     pub has_options: bool,
 }
+
+impl Desc {
+    /// A descriptor of nothing, to fill.
+    pub const EMPTY: Desc = Desc {
+        key: FlowKey { a: [0; 4], tail: 0 },
+        tcp: TcpFields { seq: 0, ack: 0, window: 0, flags: 0, header_len: 0, payload_len: 0 },
+        l3: 0,
+        l4: 0,
+        ip_len: 0,
+        kind: Kind::OtherIp,
+        ttl: 0,
+        has_options: false,
+    };
+}

@@ -16,4 +16,4 @@ mod parse_error;
 pub use buf::{HeapBuf, PacketBuf, RxChecksum};
 pub use desc::{Desc, Kind, TcpFields, tcp_flags};
 pub use key::{Addr, FlowKey, MacAddr, Proto};
-pub use parse::{ParseError, parse, parse_with};
+pub use parse::{ParseError, parse, parse_into, parse_with};

@@ -35,6 +35,20 @@ pub fn parse(bytes: &[u8], frame_len: usize) -> Result<Desc, ParseError> {
 /// The same, where the port may already have found the IPv4 header's checksum right.
 #[inline]
 pub fn parse_with(bytes: &[u8], frame_len: usize, ip_checksum_known_good: bool) -> Result<Desc, ParseError> {
+    let mut desc = Desc::EMPTY;
+    parse_into(&mut desc, bytes, frame_len, ip_checksum_known_good)?;
+    Ok(desc)
+}
+
+/// The same, into a place of the caller's: a burst's descriptors are written once, where they stay. A
+/// descriptor returned by value would be copied right behind its many narrow stores, which stalls a
+/// processor for longer than parsing takes. After an error `desc` is unspecified.
+pub fn parse_into(
+    desc: &mut Desc,
+    bytes: &[u8],
+    frame_len: usize,
+    ip_checksum_known_good: bool,
+) -> Result<(), ParseError> {
     // Room for an IPv4 header; ARP and IPv6 are longer.
     let Some(head) = bytes.first_chunk::<{ L3 + IPV4_LEN }>() else {
         return Err(too_short(bytes, frame_len));
@@ -42,21 +56,23 @@ pub fn parse_with(bytes: &[u8], frame_len: usize, ip_checksum_known_good: bool) 
     if head[6] & 1 != 0 {
         return Err(ParseError::BadSourceMac);
     }
-    match be16(head, 12) {
-        0x0800 if head[L3] == 0x45 => ipv4(bytes, head, frame_len, ip_checksum_known_good),
-        0x86dd => ipv6(bytes, frame_len),
-        _ => uncommon(bytes, head, frame_len, ip_checksum_known_good),
-    }
+    desc.kind = match be16(head, 12) {
+        0x0800 if head[L3] == 0x45 => ipv4(desc, bytes, head, frame_len, ip_checksum_known_good),
+        0x86dd => ipv6(desc, bytes, frame_len),
+        _ => uncommon(desc, bytes, head, frame_len, ip_checksum_known_good),
+    }?;
+    Ok(())
 }
 
 /// IPv4 without options.
 #[inline(always)]
 fn ipv4(
+    desc: &mut Desc,
     bytes: &[u8],
     head: &[u8; L3 + IPV4_LEN],
     frame_len: usize,
     checksum_known_good: bool,
-) -> Result<Desc, ParseError> {
+) -> Result<Kind, ParseError> {
     let ip_len = be16(head, L3 + 2);
     let end = L3 + usize::from(ip_len);
     if usize::from(ip_len) < IPV4_LEN || end > frame_len {
@@ -68,7 +84,7 @@ fn ipv4(
     let (src, dst) = ipv4_addresses(head)?;
     let proto = Proto(head[L3 + 9]);
     let packet = Packet { bytes, l4: L3 + IPV4_LEN, end };
-    let desc = Desc {
+    *desc = Desc {
         key: FlowKey::v4(src, dst, proto, 0, 0),
         tcp: TcpFields::default(),
         l3: L3 as u16,
@@ -80,7 +96,7 @@ fn ipv4(
     };
     let fragment = be16(head, L3 + 6);
     if fragment & 0x3fff != 0 {
-        return ipv4_fragment(&packet, desc, fragment);
+        return ipv4_fragment(&packet, fragment);
     }
     match proto {
         Proto::TCP => tcp(&packet, desc),
@@ -91,7 +107,7 @@ fn ipv4(
 
 /// IPv6.
 #[inline(always)]
-fn ipv6(bytes: &[u8], frame_len: usize) -> Result<Desc, ParseError> {
+fn ipv6(desc: &mut Desc, bytes: &[u8], frame_len: usize) -> Result<Kind, ParseError> {
     let Some(head) = bytes.first_chunk::<{ L3 + IPV6_LEN }>() else {
         return Err(split_or(bytes, frame_len, L3 + IPV6_LEN, ParseError::TooShort));
     };
@@ -116,7 +132,7 @@ fn ipv6(bytes: &[u8], frame_len: usize) -> Result<Desc, ParseError> {
         return Err(ParseError::LandAttack);
     }
     let packet = Packet { bytes, l4: L3 + IPV6_LEN, end };
-    let desc = Desc {
+    *desc = Desc {
         key: FlowKey::v6(src, dst, proto, 0, 0),
         tcp: TcpFields::default(),
         l3: L3 as u16,
@@ -162,7 +178,7 @@ impl<'a> Packet<'a> {
 
 /// TCP (RFC 9293 §3.1).
 #[inline(always)]
-fn tcp(packet: &Packet<'_>, mut desc: Desc) -> Result<Desc, ParseError> {
+fn tcp(packet: &Packet<'_>, desc: &mut Desc) -> Result<Kind, ParseError> {
     let len = packet.len();
     if len < 20 {
         return Err(ParseError::BadTcpHeader);
@@ -188,13 +204,12 @@ fn tcp(packet: &Packet<'_>, mut desc: Desc) -> Result<Desc, ParseError> {
         header_len: header_len as u8,
         payload_len: (len - header_len) as u16,
     };
-    desc.kind = Kind::Tcp;
-    Ok(desc)
+    Ok(Kind::Tcp)
 }
 
 /// UDP (RFC 768). Bytes behind the UDP length are RFC 9868's surplus and allowed.
 #[inline(always)]
-fn udp(packet: &Packet<'_>, mut desc: Desc) -> Result<Desc, ParseError> {
+fn udp(packet: &Packet<'_>, desc: &mut Desc) -> Result<Kind, ParseError> {
     let len = packet.len();
     if len < 8 {
         return Err(ParseError::BadUdpLen);
@@ -205,8 +220,7 @@ fn udp(packet: &Packet<'_>, mut desc: Desc) -> Result<Desc, ParseError> {
         return Err(ParseError::BadUdpLen);
     }
     desc.key.tail |= ports(h[0], h[1], h[2], h[3]);
-    desc.kind = Kind::Udp;
-    Ok(desc)
+    Ok(Kind::Udp)
 }
 
 /// The six low flag bits that a TCP may send together, as a set of 64: SYN, SYN+ACK, RST, RST+ACK,
@@ -226,26 +240,26 @@ const VALID_TCP_FLAGS: u64 = {
 
 /// Everything that is not UDP or TCP: ICMP of the family, or a protocol that we do not look into.
 #[inline(never)]
-fn upper(packet: &Packet<'_>, desc: Desc) -> Result<Desc, ParseError> {
+fn upper(packet: &Packet<'_>, desc: &mut Desc) -> Result<Kind, ParseError> {
     match (desc.key.proto(), desc.key.is_v6()) {
         (Proto::TCP, _) => tcp(packet, desc),
         (Proto::UDP, _) => udp(packet, desc),
         (Proto::ICMP, false) => icmp4(packet, desc),
         (Proto::ICMP6, true) => icmp6(packet, desc),
-        _ => Ok(desc),
+        _ => Ok(Kind::OtherIp),
     }
 }
 
 /// ICMP (RFC 792). Redirects and source quenches (RFC 6633) quote a packet, too, but no router forwards
 /// them: they count as other messages.
-fn icmp4(packet: &Packet<'_>, desc: Desc) -> Result<Desc, ParseError> {
+fn icmp4(packet: &Packet<'_>, desc: &mut Desc) -> Result<Kind, ParseError> {
     if packet.len() < 8 {
         return Err(ParseError::BadIcmp);
     }
     let h = packet.header::<8>()?;
     match (h[0], h[1]) {
-        (8, 0) => Ok(echo(desc, Kind::EchoRequest, h)),
-        (0, 0) => Ok(echo(desc, Kind::EchoReply, h)),
+        (8, 0) => echo(desc, Kind::EchoRequest, h),
+        (0, 0) => echo(desc, Kind::EchoReply, h),
         (3 | 11 | 12, _) => {
             let quoted = &packet.whole()?[8..];
             let Some(first) = quoted.first() else { return Err(ParseError::BadIcmp) };
@@ -253,27 +267,27 @@ fn icmp4(packet: &Packet<'_>, desc: Desc) -> Result<Desc, ParseError> {
             if first >> 4 != 4 || header_len < IPV4_LEN || quoted.len() < header_len + 8 {
                 return Err(ParseError::BadIcmp);
             }
-            Ok(Desc { kind: Kind::IcmpError, ..desc })
+            Ok(Kind::IcmpError)
         }
-        _ => Ok(Desc { kind: Kind::IcmpOther, ..desc }),
+        _ => Ok(Kind::IcmpOther),
     }
 }
 
 /// ICMPv6 (RFC 4443) and neighbour discovery (RFC 4861 §6.1 and §7.1).
-fn icmp6(packet: &Packet<'_>, desc: Desc) -> Result<Desc, ParseError> {
+fn icmp6(packet: &Packet<'_>, desc: &mut Desc) -> Result<Kind, ParseError> {
     if packet.len() < 8 {
         return Err(ParseError::BadIcmp);
     }
     let h = packet.header::<8>()?;
     match (h[0], h[1]) {
-        (128, 0) => Ok(echo(desc, Kind::EchoRequest, h)),
-        (129, 0) => Ok(echo(desc, Kind::EchoReply, h)),
+        (128, 0) => echo(desc, Kind::EchoRequest, h),
+        (129, 0) => echo(desc, Kind::EchoReply, h),
         (1..=4, _) => {
             let quoted = &packet.whole()?[8..];
             if quoted.len() < IPV6_LEN + 8 || quoted[0] >> 4 != 6 {
                 return Err(ParseError::BadIcmp);
             }
-            Ok(Desc { kind: Kind::IcmpError, ..desc })
+            Ok(Kind::IcmpError)
         }
         (kind @ 133..=137, code) => {
             let fixed_len = match kind {
@@ -288,9 +302,9 @@ fn icmp6(packet: &Packet<'_>, desc: Desc) -> Result<Desc, ParseError> {
                 return Err(ParseError::BadNeighbourDiscovery);
             }
             let kind = if kind == 135 || kind == 136 { Kind::NeighbourDiscovery } else { Kind::IcmpOther };
-            Ok(Desc { kind, ..desc })
+            Ok(kind)
         }
-        _ => Ok(Desc { kind: Kind::IcmpOther, ..desc }),
+        _ => Ok(Kind::IcmpOther),
     }
 }
 
@@ -306,15 +320,14 @@ fn nd_options_fit(mut options: &[u8]) -> bool {
     options.is_empty()
 }
 
-fn echo(mut desc: Desc, kind: Kind, h: &[u8; 8]) -> Desc {
+fn echo(desc: &mut Desc, kind: Kind, h: &[u8; 8]) -> Result<Kind, ParseError> {
     desc.key.tail |= ports(h[4], h[5], h[4], h[5]);
-    desc.kind = kind;
-    desc
+    Ok(kind)
 }
 
 /// IPv6 behind the fixed header, when it is neither TCP nor UDP: walks extension headers (RFC 8200 §4).
 #[inline(never)]
-fn ipv6_rest(mut packet: Packet<'_>, mut desc: Desc) -> Result<Desc, ParseError> {
+fn ipv6_rest(mut packet: Packet<'_>, desc: &mut Desc) -> Result<Kind, ParseError> {
     let mut next = desc.key.proto().0;
     let mut seen_routing = false;
     let start = packet.l4;
@@ -351,7 +364,7 @@ fn ipv6_rest(mut packet: Packet<'_>, mut desc: Desc) -> Result<Desc, ParseError>
                 let offset = be16(h, 2);
                 // Offset 0 and no more to come: an atomic fragment is a whole packet (RFC 6946).
                 if offset & 0xfff9 != 0 {
-                    return fragment(&packet, desc, usize::from(offset & 0xfff8), offset & 1 == 1);
+                    return fragment(&packet, usize::from(offset & 0xfff8), offset & 1 == 1);
                 }
             }
             _ => {}
@@ -368,31 +381,32 @@ const DEST_OPTIONS: u8 = 60;
 
 #[cold]
 #[inline(never)]
-fn ipv4_fragment(packet: &Packet<'_>, desc: Desc, field: u16) -> Result<Desc, ParseError> {
-    fragment(packet, desc, usize::from(field & 0x1fff) * 8, field & 0x2000 != 0)
+fn ipv4_fragment(packet: &Packet<'_>, field: u16) -> Result<Kind, ParseError> {
+    fragment(packet, usize::from(field & 0x1fff) * 8, field & 0x2000 != 0)
 }
 
 /// A fragment of either family. `desc.l4` is where its payload starts.
-fn fragment(packet: &Packet<'_>, desc: Desc, offset: usize, more: bool) -> Result<Desc, ParseError> {
+fn fragment(packet: &Packet<'_>, offset: usize, more: bool) -> Result<Kind, ParseError> {
     let len = packet.len();
     if len == 0 || offset + len > usize::from(u16::MAX) || (more && !len.is_multiple_of(8)) {
         return Err(ParseError::BadFragment);
     }
-    Ok(Desc { kind: Kind::Fragment, ..desc })
+    Ok(Kind::Fragment)
 }
 
 /// IPv4 with options, ARP, and everything that is refused by its ethertype.
 #[cold]
 #[inline(never)]
 fn uncommon(
+    desc: &mut Desc,
     bytes: &[u8],
     head: &[u8; L3 + IPV4_LEN],
     frame_len: usize,
     checksum_known_good: bool,
-) -> Result<Desc, ParseError> {
+) -> Result<Kind, ParseError> {
     match be16(head, 12) {
-        0x0800 => ipv4_with_options(bytes, head, frame_len, checksum_known_good),
-        0x0806 => arp(bytes, frame_len),
+        0x0800 => ipv4_with_options(desc, bytes, head, frame_len, checksum_known_good),
+        0x0806 => arp(desc, bytes, frame_len),
         _ => Err(refused_ethertype(head)),
     }
 }
@@ -421,11 +435,12 @@ fn split_or(bytes: &[u8], frame_len: usize, needed: usize, error: ParseError) ->
 }
 
 fn ipv4_with_options(
+    desc: &mut Desc,
     bytes: &[u8],
     head: &[u8; L3 + IPV4_LEN],
     frame_len: usize,
     checksum_known_good: bool,
-) -> Result<Desc, ParseError> {
+) -> Result<Kind, ParseError> {
     if head[L3] >> 4 != 4 {
         return Err(ParseError::BadIpVersion);
     }
@@ -449,7 +464,7 @@ fn ipv4_with_options(
     walk_ipv4_options(&header[IPV4_LEN..])?;
     let l4 = L3 + header_len;
     let packet = Packet { bytes, l4, end };
-    let desc = Desc {
+    *desc = Desc {
         key: FlowKey::v4(src, dst, Proto(head[L3 + 9]), 0, 0),
         tcp: TcpFields::default(),
         l3: L3 as u16,
@@ -460,7 +475,7 @@ fn ipv4_with_options(
         has_options: true,
     };
     let fragment = be16(head, L3 + 6);
-    if fragment & 0x3fff != 0 { ipv4_fragment(&packet, desc, fragment) } else { upper(&packet, desc) }
+    if fragment & 0x3fff != 0 { ipv4_fragment(&packet, fragment) } else { upper(&packet, desc) }
 }
 
 /// RFC 791 §3.1: single-byte options 0 and 1, all others with a length.
@@ -481,7 +496,7 @@ fn walk_ipv4_options(mut options: &[u8]) -> Result<(), ParseError> {
 }
 
 /// ARP for IPv4 over Ethernet (RFC 826). A probe's sender address is unspecified (RFC 5227 §2.1.1).
-fn arp(bytes: &[u8], frame_len: usize) -> Result<Desc, ParseError> {
+fn arp(desc: &mut Desc, bytes: &[u8], frame_len: usize) -> Result<Kind, ParseError> {
     const ARP_LEN: usize = 28;
     let Some(head) = bytes.first_chunk::<{ L3 + ARP_LEN }>() else {
         return Err(split_or(bytes, frame_len, L3 + ARP_LEN, ParseError::TooShort));
@@ -493,16 +508,9 @@ fn arp(bytes: &[u8], frame_len: usize) -> Result<Desc, ParseError> {
     if !fixed_part_fits || sender_is_group || (sender != [0; 4] && is_martian_source(sender)) {
         return Err(ParseError::BadArp);
     }
-    Ok(Desc {
-        key: FlowKey::default(),
-        tcp: TcpFields::default(),
-        l3: L3 as u16,
-        l4: (L3 + ARP_LEN) as u16,
-        ip_len: ARP_LEN as u16,
-        kind: Kind::Arp,
-        ttl: 0,
-        has_options: false,
-    })
+    let (l3, l4, ip_len) = (L3 as u16, (L3 + ARP_LEN) as u16, ARP_LEN as u16);
+    *desc = Desc { l3, l4, ip_len, ..Desc::EMPTY };
+    Ok(Kind::Arp)
 }
 
 #[inline(always)]
