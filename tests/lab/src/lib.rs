@@ -1,1 +1,27 @@
-//! .
+//! The namespace lab: a firewall between a client and a server, on one machine, with real programs.
+//!
+//! One place knows how to put it up and, more important, how to take it down: the command `lab`, the demo
+//! and the end-to-end suites all use this library. [`Lab`] is a guard; whatever ends it, a return, an error
+//! or a panic, the namespaces, the daemon and every program inside go with it, and what a SIGKILL left
+//! behind is swept by the next one.
+//!
+//! Start with [`Lab::up`], look at [`topology`] for who is where, and run programs with [`exec::on`] or
+//! code with [`netns::within`].
+
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod control;
+pub mod error;
+pub mod exec;
+pub mod guard;
+pub mod netns;
+pub mod node;
+pub mod process;
+pub mod state;
+pub mod topology;
+
+pub use error::{LabError, Result};
+pub use guard::{Lab, LabOptions, Polling};
+pub use node::Node;
+pub use topology::{Family, Host};

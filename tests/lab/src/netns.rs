@@ -1,0 +1,188 @@
+//! Namespaces and veths: made whole, or not at all.
+//!
+//! The hosts' ends have every transmit offload off, because the other end is a packet socket that takes
+//! frames as they are: a partial checksum or a 64 KiB super-segment would reach the firewall as such. The
+//! node's ends have no address, no IPv6 and no ARP: the kernel there must never answer for the firewall.
+
+use std::{fs, fs::File, os::fd::AsFd, process::Command, thread};
+
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::{
+    error::{LabError, Result},
+    exec::{SHORT, check, check_with_input, run},
+    process::ProcessRef,
+    topology::{Family, HOST_INTERFACE, Host, LINKS},
+};
+
+/// Whether a namespace is there.
+pub fn exists(host: Host) -> bool {
+    path(host).exists()
+}
+
+/// Processes that live in a namespace.
+pub fn processes(host: Host) -> Vec<ProcessRef> {
+    if !exists(host) {
+        return Vec::new();
+    }
+    let Ok(output) = run(Command::new("ip").args(["netns", "pids", host.namespace()]), SHORT) else {
+        return Vec::new();
+    };
+    output.stdout.lines().filter_map(|line| line.trim().parse().ok()).filter_map(ProcessRef::of).collect()
+}
+
+/// Makes the namespaces of a one-node lab, with links, addresses and routes.
+pub fn create() -> Result<()> {
+    for host in Host::SINGLE {
+        check(Command::new("ip").args(["netns", "add", host.namespace()]), SHORT)?;
+    }
+    // Before any interface exists, so that none ever has a moment with the kernel's defaults.
+    for (host, settings) in
+        [(Host::A, NODE_SYSCTLS), (Host::Client, HOST_SYSCTLS), (Host::Server, HOST_SYSCTLS)]
+    {
+        within(host, || settings.iter().try_for_each(|(key, value)| write_sysctl(key, value)))??;
+        batch(host, "link set lo up\n")?;
+    }
+    for link in LINKS {
+        create_link(link)?;
+    }
+    Ok(())
+}
+
+/// Removes every namespace of the lab; veths go with them.
+pub fn delete() -> Result<()> {
+    for host in Host::ALL {
+        if exists(host) {
+            check(Command::new("ip").args(["netns", "delete", host.namespace()]), SHORT)?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs a closure with the network of a host. It gets a thread of its own, so the caller's network stays;
+/// sockets opened inside keep their namespace for life.
+pub fn within<T: Send>(host: Host, action: impl FnOnce() -> T + Send) -> Result<T> {
+    let file =
+        File::open(path(host)).map_err(LabError::io(format!("open namespace {}", host.namespace())))?;
+    thread::scope(|scope| {
+        let runner = scope.spawn(move || {
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+                .map_err(LabError::errno(format!("enter namespace {}", host.namespace())))?;
+            Ok(action())
+        });
+        match runner.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+/// Frames that the kernel counted on one of the lab's interfaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InterfaceCounters {
+    /// Frames that came in.
+    pub rx_packets: u64,
+    /// Frames that went out.
+    pub tx_packets: u64,
+}
+
+/// The kernel's counters of an interface.
+pub fn counters(host: Host, interface: &str) -> Result<InterfaceCounters> {
+    let table = within(host, || fs::read_to_string("/proc/thread-self/net/dev"))?
+        .map_err(LabError::io("read interface counters"))?;
+    parse_counters(&table, interface)
+        .ok_or_else(|| LabError::output(format!("counters of {interface} in {}", host.namespace()), &table))
+}
+
+fn parse_counters(table: &str, interface: &str) -> Option<InterfaceCounters> {
+    let line = table.lines().find_map(|line| {
+        let (name, rest) = line.split_once(':')?;
+        (name.trim() == interface).then_some(rest)
+    })?;
+    let fields: Vec<u64> = line.split_ascii_whitespace().map_while(|field| field.parse().ok()).collect();
+    Some(InterfaceCounters { rx_packets: *fields.get(1)?, tx_packets: *fields.get(9)? })
+}
+
+const NODE_SYSCTLS: &[(&str, &str)] = &[
+    ("net/ipv6/conf/all/disable_ipv6", "1"),
+    ("net/ipv6/conf/default/disable_ipv6", "1"),
+    ("net/ipv4/ip_forward", "0"),
+];
+
+/// No duplicate address detection (it costs two seconds), no router solicitations (nobody answers them).
+const HOST_SYSCTLS: &[(&str, &str)] = &[
+    ("net/ipv6/conf/all/accept_dad", "0"),
+    ("net/ipv6/conf/default/accept_dad", "0"),
+    ("net/ipv6/conf/default/dad_transmits", "0"),
+    ("net/ipv6/conf/default/accept_ra", "0"),
+    ("net/ipv6/conf/default/router_solicitations", "0"),
+];
+
+fn write_sysctl(key: &str, value: &str) -> Result<()> {
+    let path = format!("/proc/sys/{key}");
+    match fs::write(&path, value) {
+        // A kernel built without a feature need not have it switched off.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(LabError::io(format!("write {path}"))),
+    }
+}
+
+fn create_link(link: crate::topology::Link) -> Result<()> {
+    let (node, host) = (Host::A.namespace(), link.host.namespace());
+    check_with_input(
+        Command::new("ip").args(["-batch", "-"]),
+        &format!(
+            "link add {} netns {node} address {} mtu 1500 type veth peer name {HOST_INTERFACE} netns {host} address {} mtu 1500\n",
+            link.node_interface, link.node_mac, link.host_mac
+        ),
+        SHORT,
+    )?;
+    batch(Host::A, &format!("link set {0} arp off\nlink set {0} up\n", link.node_interface))?;
+    let mut host_lines = format!("link set {HOST_INTERFACE} up\n");
+    for family in Family::BOTH {
+        if let (Some(own), Some(gateway)) = (link.host.address(family), link.host.gateway(family)) {
+            let nodad = if family == Family::V6 { " nodad" } else { "" };
+            host_lines +=
+                &format!("address add {own}/{} dev {HOST_INTERFACE}{nodad}\n", family.prefix_length());
+            host_lines += &format!("route add default via {gateway} dev {HOST_INTERFACE}\n");
+        }
+    }
+    batch(link.host, &host_lines)?;
+    offloads_off(Host::A, link.node_interface)?;
+    offloads_off(link.host, HOST_INTERFACE)
+}
+
+fn batch(host: Host, lines: &str) -> Result<()> {
+    check_with_input(Command::new("ip").args(["-n", host.namespace(), "-batch", "-"]), lines, SHORT).map(drop)
+}
+
+fn offloads_off(host: Host, interface: &str) -> Result<()> {
+    let mut command = crate::exec::on(host, "ethtool");
+    command.args(["-K", interface]);
+    for feature in ["tx", "sg", "tso", "gso", "gro"] {
+        command.args([feature, "off"]);
+    }
+    check(&mut command, SHORT)?;
+    // Not every kernel has these on a veth; where they are missing there is nothing to switch off.
+    for feature in ["txvlan", "rxvlan", "tx-udp-segmentation", "rx-gro-list"] {
+        run(crate::exec::on(host, "ethtool").args(["-K", interface, feature, "off"]), SHORT)?;
+    }
+    Ok(())
+}
+
+fn path(host: Host) -> std::path::PathBuf {
+    std::path::Path::new("/run/netns").join(host.namespace())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_read_from_the_right_columns() {
+        let table = "Inter-|   Receive                |  Transmit\n face |bytes packets errs drop fifo frame compressed multicast|bytes packets errs drop fifo colls carrier compressed\n    lo:       0       1    0    0    0     0          0         0        0       2    0    0    0     0       0          0\n  lan0: 999999     3    0    0    0     0          0         0      222       4    0    0    0     0       0          0\n";
+        assert_eq!(parse_counters(table, "lan0"), Some(InterfaceCounters { rx_packets: 3, tx_packets: 4 }));
+        assert_eq!(parse_counters(table, "lo"), Some(InterfaceCounters { rx_packets: 1, tx_packets: 2 }));
+        assert_eq!(parse_counters(table, "wan0"), None);
+    }
+}
