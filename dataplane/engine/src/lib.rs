@@ -3,6 +3,7 @@
 
 pub mod ids;
 pub mod time;
+pub mod track;
 
 pub use ids::{GroupId, PortId, RuleId, WorkerId, ZoneId};
 pub use time::Ticks;

@@ -1,0 +1,4 @@
+//! Traces: what was sent, what the tracker said, where the connection stands.
+
+mod handshake;
+mod trace;
