@@ -235,20 +235,99 @@ mod tests {
     use crate::craft::Frame;
     use crate::parse;
 
+    const SRC: [u8; 4] = [10, 1, 0, 10];
+    const DST: [u8; 4] = [10, 2, 0, 10];
+    const SRC6: [u16; 8] = [0xfd00, 1, 0, 0, 0, 0, 0, 0x10];
+    const DST6: [u16; 8] = [0xfd00, 2, 0, 0, 0, 0, 0, 0x10];
+
     #[test]
-    fn rfc_1071_example_sums_to_its_printed_value() {
+    fn published_examples_sum_to_their_printed_values() {
+        // RFC 1071 §3
         let data = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
         assert_eq!(Sum::new().bytes(&data).fold(), 0xddf2);
+        // RFC 1624 §4: 0xdd2f with 0x5555 -> 0x3285 is zero; RFC 1141's formula gave 0xffff.
+        assert_eq!(Change::new().u16(0x5555, 0x3285).apply(0xdd2f), 0x0000);
+        // An IPv4 header as printed in many textbooks: 192.168.0.1 > 192.168.0.199, UDP, 115 bytes.
+        let header = [0x45, 0, 0, 0x73, 0, 0, 0x40, 0, 0x40, 0x11, 0, 0, 192, 168, 0, 1, 192, 168, 0, 199];
+        assert_eq!(ipv4_header(&header), 0xb861);
+    }
+
+    #[test]
+    fn odd_and_empty_data_are_padded_with_zero() {
+        assert_eq!(Sum::new().fold(), 0);
+        assert_eq!(Sum::new().bytes(&[0xab]).fold(), 0xab00);
+        assert_eq!(Sum::new().bytes(&[1; 15]).fold(), Sum::new().bytes(&[1; 14]).bytes(&[1]).fold());
+        assert_eq!(Sum::new().bytes(&[0xff; 65_535]).fold(), 0xff00);
     }
 
     #[test]
     fn ttl_counts_down_to_one_and_every_checksum_on_the_way_is_valid() {
-        let mut frame = Frame::udp([10, 1, 0, 10], [10, 2, 0, 10], 1, 2).ttl(255).bytes();
-        for ttl in (1..255).rev() {
-            assert!(ipv4_decrement_ttl(&mut frame[14..]));
-            assert_eq!(parse(&frame, frame.len()).unwrap().ttl, ttl);
+        // Every checksum wraps somewhere on the way: 64 identifications move it through its range.
+        for id in (0..0x1_0000).step_by(1024) {
+            let mut frame = Frame::udp(SRC, DST, 1, 2).id(id).ttl(255).bytes();
+            for ttl in (1..255).rev() {
+                assert!(ipv4_decrement_ttl(&mut frame[14..]));
+                assert_eq!(parse(&frame, frame.len()).unwrap().ttl, ttl);
+            }
+            let at_one = frame.clone();
+            assert!(!ipv4_decrement_ttl(&mut frame[14..]));
+            assert_eq!(frame, at_one);
         }
-        assert!(!ipv4_decrement_ttl(&mut frame[14..]));
+        assert!(!ipv4_decrement_ttl(&mut [0x45; 19]));
+    }
+
+    #[test]
+    fn hop_limit_stops_at_one() {
+        let mut frame = Frame::udp(SRC6, DST6, 1, 2).ttl(2).bytes();
+        assert!(ipv6_decrement_hop_limit(&mut frame[14..]));
+        assert!(!ipv6_decrement_hop_limit(&mut frame[14..]));
         assert_eq!(parse(&frame, frame.len()).unwrap().ttl, 1);
+        assert!(!ipv6_decrement_hop_limit(&mut [0; 7]));
+    }
+
+    #[test]
+    fn transport_checksums_are_verified_in_both_families() {
+        let frames = [
+            Frame::tcp(SRC, DST, 1, 2).payload_len(101),
+            Frame::tcp(SRC6, DST6, 1, 2).payload_len(101),
+            Frame::udp(SRC, DST, 1, 2).payload_len(33),
+            Frame::udp(SRC6, DST6, 1, 2).payload_len(33),
+            Frame::echo_request(SRC, DST, 1, 2).payload_len(56),
+            Frame::echo_request(SRC6, DST6, 1, 2).payload_len(56),
+        ];
+        for frame in frames {
+            let verdict = |frame: Frame| {
+                let bytes = frame.pad_to(200).bytes();
+                verify_transport(&bytes, &parse(&bytes, bytes.len()).unwrap())
+            };
+            assert!(verdict(frame.clone()), "{frame:?}");
+            assert!(!verdict(frame.clone().bad_l4_checksum()), "{frame:?}");
+        }
+    }
+
+    #[test]
+    fn udp_without_checksum_is_right_over_ipv4_only() {
+        for (frame, right) in [(Frame::udp(SRC, DST, 1, 2), true), (Frame::udp(SRC6, DST6, 1, 2), false)] {
+            let bytes = frame.no_checksum().bytes();
+            assert_eq!(verify_transport(&bytes, &parse(&bytes, bytes.len()).unwrap()), right);
+        }
+        // "None" survives a rewrite, and no rewrite makes a checksum "none".
+        assert_eq!(Change::new().u16(1, 2).apply_udp(0), 0);
+        assert_eq!(Change::new().u16(0x5555, 0x3285).apply_udp(0xdd2f), 0xffff);
+    }
+
+    #[test]
+    fn rewriting_addresses_and_ports_mends_both_checksums() {
+        let new = [203, 0, 113, 7];
+        let rewritten = Frame::tcp(new, DST, 61_000, 80).payload_len(9).bytes();
+        let mut frame = Frame::tcp(SRC, DST, 40_000, 80).payload_len(9).bytes();
+        let change = Change::new().addr4(SRC, new);
+        let read = |frame: &[u8], at: usize| u16::from_be_bytes([frame[at], frame[at + 1]]);
+        let (ip, tcp) = (read(&frame, 24), read(&frame, 50));
+        frame[24..26].copy_from_slice(&change.apply(ip).to_be_bytes());
+        frame[50..52].copy_from_slice(&change.u16(40_000, 61_000).apply(tcp).to_be_bytes());
+        frame[26..30].copy_from_slice(&new);
+        frame[34..36].copy_from_slice(&61_000u16.to_be_bytes());
+        assert_eq!(frame, rewritten);
     }
 }
