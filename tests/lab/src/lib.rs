@@ -10,16 +10,24 @@
 
 #![forbid(unsafe_code)]
 
+pub mod baseline;
 pub mod config;
 pub mod control;
+pub mod demo;
+pub mod echo;
 pub mod error;
 pub mod exec;
 pub mod guard;
 pub mod netns;
 pub mod node;
+pub mod probe;
 pub mod process;
+pub mod report;
+pub mod servers;
 pub mod state;
+pub mod status;
 pub mod topology;
+pub mod traffic;
 
 pub use error::{LabError, Result};
 pub use guard::{Lab, LabOptions, Polling};

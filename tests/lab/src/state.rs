@@ -10,6 +10,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{Seek, Write},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -111,7 +112,21 @@ pub struct LabLock {
     _file: File,
 }
 
+/// For signal handling only: whether this program is the holder.
+static HELD: AtomicBool = AtomicBool::new(false);
+
+impl Drop for LabLock {
+    fn drop(&mut self) {
+        HELD.store(false, Ordering::SeqCst);
+    }
+}
+
 impl LabLock {
+    /// Whether this program holds the lock.
+    pub fn held_here() -> bool {
+        HELD.load(Ordering::SeqCst)
+    }
+
     /// Takes the lock, waiting for another holder and telling `notice` about it now and then.
     pub fn take(patience: Duration, mut notice: impl FnMut(&str)) -> Result<Self> {
         fs::create_dir_all(RUN_DIR).map_err(LabError::io(format!("create {RUN_DIR}")))?;
@@ -144,6 +159,7 @@ impl LabLock {
         let _ = file.set_len(0);
         let _ = file.rewind();
         let _ = writeln!(file, "{} {}", std::process::id(), own_name());
+        HELD.store(true, Ordering::SeqCst);
         Ok(Self { _file: file })
     }
 }
