@@ -1,0 +1,266 @@
+//! The configuration as types: what [`super::Config`] holds. Every value here has been checked.
+
+use engine::{PortId, ZoneId};
+use ipnet::IpNet;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// `[node]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Node {
+    /// What the node is called.
+    pub name: String,
+    /// Where `ha-ctl` finds the daemon.
+    pub control_socket: PathBuf,
+}
+
+/// `[log]`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Log {
+    /// What is written.
+    pub level: LogLevel,
+    /// How it is written.
+    pub format: LogFormat,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum LogLevel {
+    /// Only what failed.
+    Error,
+    /// And what an operator should look at.
+    Warn,
+    /// And what happened.
+    Info,
+    /// And how.
+    Debug,
+}
+
+impl LogLevel {
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+        }
+    }
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// `[eal]`: DPDK's environment.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Eal {
+    /// Memory for packet buffers and drivers.
+    pub memory_mb: u32,
+    /// Whether it lies in huge pages.
+    pub huge_pages: HugePages,
+    /// Packet buffers.
+    pub mbufs: u32,
+    /// Further EAL arguments, passed as they are; none holds a NUL byte.
+    pub args: Vec<String>,
+}
+
+/// Whether huge pages are used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HugePages {
+    /// If there are any; a warning if not.
+    Auto,
+    /// Or the daemon does not start.
+    Require,
+    /// Ordinary pages.
+    Never,
+}
+
+/// `[workers]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Workers {
+    /// How many, 1..=16.
+    pub count: u8,
+    /// What an idle one does.
+    pub polling: Polling,
+    /// The CPU of each; empty where the scheduler decides.
+    pub cpus: Vec<u16>,
+}
+
+/// What a worker does when there is nothing to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Polling {
+    /// Spins a little, then sleeps in growing steps.
+    Adaptive,
+    /// Spins: for isolated CPUs.
+    Busy,
+}
+
+impl Polling {
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Polling::Adaptive => "adaptive",
+            Polling::Busy => "busy",
+        }
+    }
+}
+
+/// `[sessions]`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sessions {
+    /// Room for sessions, over all workers.
+    pub capacity: u32,
+    /// Of them, the most that may be half-open.
+    pub half_open_max: u32,
+}
+
+/// `[[port]]`: a data port. Its [`PortId`] is its place in the list.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Port {
+    /// Its name, unique.
+    pub name: String,
+    /// What DPDK opens for it.
+    pub device: Device,
+    /// The zone that it belongs to.
+    pub zone: ZoneId,
+    /// The firewall's own addresses on it, host bits and prefix length.
+    pub addresses: Vec<IpNet>,
+    /// The largest IP packet in bytes.
+    pub mtu: u16,
+}
+
+/// What DPDK opens for a port.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Device {
+    /// A PCI address, in full and in small letters: `0000:03:00.0`.
+    Pci(String),
+    /// A virtual device, as for EAL's `--vdev`: `net_af_packet0,iface=lan0`.
+    Vdev(String),
+}
+
+impl Device {
+    /// The name under which EAL knows it: a virtual device's without its arguments.
+    pub fn name(&self) -> &str {
+        match self {
+            Device::Pci(address) => address,
+            Device::Vdev(text) => text.split_once(',').map_or(text, |(name, _)| name),
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Device::Pci(text) | Device::Vdev(text) => f.write_str(text),
+        }
+    }
+}
+
+/// `[[route]]`: a static route.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StaticRoute {
+    /// The destination prefix, host bits zero.
+    pub to: IpNet,
+    /// The gateway, on the link of `port`.
+    pub via: IpAddr,
+    /// The port whose network holds the gateway.
+    pub port: PortId,
+}
+
+/// `[[rule]]`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rule {
+    /// Its name, unique.
+    pub name: String,
+    /// Zones that packets come from.
+    pub from: Zones,
+    /// Zones that packets go to; may hold [`ZoneId::SELF`].
+    pub to: Zones,
+    /// Source prefixes, host bits zero; empty for any.
+    pub source: Vec<IpNet>,
+    /// Destination prefixes, host bits zero; empty for any.
+    pub destination: Vec<IpNet>,
+    /// Services; empty for any.
+    pub services: Vec<Service>,
+    /// What becomes of a packet that matches.
+    pub action: Action,
+    /// Whether decisions are logged.
+    pub log: bool,
+    /// Whether sessions are replicated.
+    pub transparent_failover: bool,
+    /// The age from which they are.
+    pub sync_after_s: u16,
+}
+
+/// Some zones.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Zones {
+    /// All of them, the firewall itself included.
+    Any,
+    /// These.
+    Only(BTreeSet<ZoneId>),
+}
+
+/// What a rule does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Action {
+    /// Opens a session.
+    Allow,
+    /// Drops the packet.
+    Drop,
+    /// Drops it and tells the sender.
+    Reject,
+}
+
+/// A service.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Service {
+    /// `any`.
+    Any,
+    /// `tcp`, `udp`, `proto/47`.
+    Protocol(u8),
+    /// `tcp/80`, `udp/1000-2000`: destination ports, both ends included.
+    Ports {
+        /// 6 or 17.
+        protocol: u8,
+        /// The first.
+        low: u16,
+        /// The last.
+        high: u16,
+    },
+    /// `icmp-echo`: echo requests of both families.
+    IcmpEcho,
+}
+
+/// `[timeouts]`, in seconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timeouts {
+    /// TCP before the handshake is complete.
+    pub tcp_syn_s: u32,
+    /// TCP established.
+    pub tcp_established_s: u32,
+    /// TCP with a FIN seen.
+    pub tcp_closing_s: u32,
+    /// TCP closed in order.
+    pub tcp_time_wait_s: u32,
+    /// TCP reset.
+    pub tcp_close_s: u32,
+    /// UDP without a reply.
+    pub udp_new_s: u32,
+    /// UDP with a reply.
+    pub udp_s: u32,
+    /// ICMP echo.
+    pub icmp_s: u32,
+    /// Other protocols without a reply.
+    pub other_new_s: u32,
+    /// Other protocols with a reply.
+    pub other_s: u32,
+}
