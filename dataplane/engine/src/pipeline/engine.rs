@@ -1,0 +1,378 @@
+//! The engine of one worker: its shard, and the stages that a burst passes.
+
+use super::pending::Pending;
+use super::replies::RateLimit;
+use super::{Notice, PacketIo};
+use crate::counters::{Counters, DropReason, Event, Refusal};
+use crate::ids::{PortId, WorkerId};
+use crate::session;
+use crate::snapshot::{PortView, Snapshot};
+use crate::table::{Due, End, Entry, Guess, KeyHash, Shard, Slot, flags};
+use crate::time::Ticks;
+use arrayvec::ArrayVec;
+use std::sync::Arc;
+use wire::buf::RxChecksum;
+use wire::parse::ParseError;
+use wire::{Addr, Desc, Kind, PacketBuf, Proto};
+
+/// Packets in a burst, at most.
+pub const BURST: usize = 32;
+/// A burst of frames.
+pub type Burst<B> = ArrayVec<B, BURST>;
+
+/// Sessions re-evaluated in one burst after a change of policy, at most; the others of the burst pass
+/// under the decision that they have.
+const REBINDS_PER_BURST: u32 = 8;
+/// Sessions that the new policy refuses, ended between two bursts.
+pub(super) const DOOMED: usize = BURST;
+
+/// How an engine is set up.
+pub struct EngineConfig {
+    /// Whose engine it is.
+    pub worker: WorkerId,
+    /// Its counters.
+    pub counters: Arc<Counters>,
+    /// Its ring to the control thread.
+    pub notices: rtrb::Producer<Notice>,
+    /// Packets that may wait for MAC addresses.
+    pub pending_max: usize,
+}
+
+/// One worker's packet processing.
+pub struct Engine<B> {
+    pub(super) shard: Shard,
+    pub(super) counters: Arc<Counters>,
+    pub(super) worker: WorkerId,
+    pub(super) notices: rtrb::Producer<Notice>,
+    pub(super) pending: Pending<B>,
+    pub(super) replies: RateLimit,
+    pub(super) doomed: ArrayVec<Slot, DOOMED>,
+    pub(super) rebinds_left: u32,
+    lanes: Option<Box<[Lane; BURST]>>,
+    flushed_for: u64,
+}
+
+/// What the early stages found out about a packet.
+#[derive(Clone, Copy)]
+pub(super) struct Lane {
+    pub desc: Desc,
+    pub hash: KeyHash,
+    fate: Fate,
+}
+
+#[derive(Clone, Copy)]
+enum Fate {
+    /// A packet of a flow: look the session up.
+    Flow(Guess),
+    /// ARP, ICMP errors, neighbour discovery and everything else that has no session of its own.
+    Slow,
+    /// Belongs to another worker.
+    Elsewhere(WorkerId),
+    /// Not acceptable.
+    Refused(DropReason),
+}
+
+/// What stays the same through a burst.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'s> {
+    pub now: Ticks,
+    pub snapshot: &'s Snapshot,
+    pub ingress: PortId,
+    pub port: &'s PortView,
+}
+
+impl<B: PacketBuf> Engine<B> {
+    /// An engine with an empty shard.
+    pub fn new(config: EngineConfig, shard: Shard) -> Self {
+        let blank = Lane { desc: Desc::EMPTY, hash: KeyHash::default(), fate: Fate::Slow };
+        Self {
+            shard,
+            counters: config.counters,
+            worker: config.worker,
+            notices: config.notices,
+            pending: Pending::new(config.pending_max),
+            replies: RateLimit::default(),
+            doomed: ArrayVec::new(),
+            rebinds_left: 0,
+            lanes: Some(Box::new([blank; BURST])),
+            flushed_for: 0,
+        }
+    }
+
+    /// The sessions.
+    pub fn shard(&self) -> &Shard {
+        &self.shard
+    }
+
+    /// The sessions, for the owner between bursts.
+    pub fn shard_mut(&mut self) -> &mut Shard {
+        &mut self.shard
+    }
+
+    /// Takes a burst from a port through all stages; the burst is empty afterwards.
+    pub fn process<I: PacketIo<Buf = B>>(
+        &mut self,
+        now: Ticks,
+        snapshot: &Snapshot,
+        ingress: PortId,
+        burst: &mut Burst<B>,
+        io: &mut I,
+    ) {
+        let steer = !snapshot.steering.is_single();
+        self.run(now, snapshot, ingress, burst, io, steer);
+    }
+
+    /// The same for packets that another worker handed over: they are ours.
+    pub fn process_handed_over<I: PacketIo<Buf = B>>(
+        &mut self,
+        now: Ticks,
+        snapshot: &Snapshot,
+        ingress: PortId,
+        burst: &mut Burst<B>,
+        io: &mut I,
+    ) {
+        self.run(now, snapshot, ingress, burst, io, false);
+    }
+
+    fn run<I: PacketIo<Buf = B>>(
+        &mut self,
+        now: Ticks,
+        snapshot: &Snapshot,
+        ingress: PortId,
+        burst: &mut Burst<B>,
+        io: &mut I,
+        steer: bool,
+    ) {
+        let (Some(port), Some(mut lanes)) = (snapshot.ports.get(usize::from(ingress.0)), self.lanes.take())
+        else {
+            burst.clear();
+            return;
+        };
+        let cx = Context { now, snapshot, ingress, port };
+        self.rebinds_left = REBINDS_PER_BURST;
+        let mut bytes = 0;
+        for (lane, frame) in lanes.iter_mut().zip(burst.iter_mut()) {
+            bytes += frame.frame_len() as u64;
+            self.arrive(&cx, lane, frame, steer);
+        }
+        self.counters.count(Event::RxPackets, burst.len() as u64);
+        self.counters.count(Event::RxBytes, bytes);
+        self.guess(&mut lanes[..burst.len()]);
+        for (frame, lane) in burst.drain(..).zip(lanes.iter()) {
+            self.act(&cx, lane, frame, io);
+        }
+        self.lanes = Some(lanes);
+    }
+
+    /// Stage 1: parse, steer, hash, ask for the index line.
+    #[inline(always)]
+    fn arrive(&self, cx: &Context<'_>, lane: &mut Lane, frame: &mut B, steer: bool) {
+        let good = frame.ip_checksum() == RxChecksum::Good;
+        if let Err(e) = wire::parse::parse_into(&mut lane.desc, frame.bytes(), frame.frame_len(), good) {
+            return self.refuse_or_join(lane, frame, good, e);
+        }
+        if !is_for(cx.port, frame.bytes()) {
+            lane.fate = Fate::Refused(Refusal::NotForUs.into());
+            return;
+        }
+        if steer {
+            let owner = self.owner(cx, &lane.desc, frame);
+            if owner != self.worker {
+                lane.fate = Fate::Elsewhere(owner);
+                return;
+            }
+        }
+        self.sort(lane);
+    }
+
+    /// Flows go to the index, everything else to the slow lane.
+    #[inline(always)]
+    fn sort(&self, lane: &mut Lane) {
+        lane.fate = match lane.desc.kind {
+            Kind::Tcp | Kind::Udp | Kind::EchoRequest | Kind::EchoReply | Kind::OtherIp => {
+                lane.hash = self.shard.hash(&lane.desc.key);
+                self.shard.prefetch_index(lane.hash);
+                Fate::Flow(Guess::Nothing)
+            }
+            _ => Fate::Slow,
+        };
+    }
+
+    #[cold]
+    fn refuse_or_join(&self, lane: &mut Lane, frame: &mut B, good: bool, error: ParseError) {
+        if error != ParseError::HeadersSplit {
+            lane.fate = Fate::Refused(error.into());
+            return;
+        }
+        if !frame.linearise() {
+            lane.fate = Fate::Refused(Refusal::HeadersSplit.into());
+            return;
+        }
+        match wire::parse::parse_into(&mut lane.desc, frame.bytes(), frame.frame_len(), good) {
+            Ok(()) => self.sort(lane),
+            Err(e) => lane.fate = Fate::Refused(e.into()),
+        }
+    }
+
+    /// The worker that owns a packet's session (decision 5): ICMP errors go where the quoted packet's
+    /// session is.
+    fn owner(&self, cx: &Context<'_>, desc: &Desc, frame: &B) -> WorkerId {
+        let steering = &cx.snapshot.steering;
+        let hash = match desc.kind {
+            Kind::Arp | Kind::NeighbourDiscovery | Kind::IcmpOther => return self.worker,
+            Kind::IcmpError => match wire::icmp::quoted(frame.bytes(), desc) {
+                Some(quoted) => {
+                    let kind = match quoted.proto {
+                        Proto::TCP => Kind::Tcp,
+                        Proto::UDP => Kind::Udp,
+                        _ => Kind::OtherIp,
+                    };
+                    steering.key().steering_hash(&quoted.key, kind)
+                }
+                None => return self.worker,
+            },
+            kind => frame.rss_hash().unwrap_or_else(|| steering.key().steering_hash(&desc.key, kind)),
+        };
+        steering.owner(hash)
+    }
+
+    /// Stages 2 and 3: look at the index, ask for the sessions.
+    #[inline(always)]
+    fn guess(&self, lanes: &mut [Lane]) {
+        let mut elsewhere = false;
+        for lane in lanes.iter_mut() {
+            if let Fate::Flow(guess) = &mut lane.fate {
+                *guess = self.shard.prefetch_entry(lane.hash);
+                elsewhere |= *guess == Guess::Alternate;
+            }
+        }
+        if elsewhere {
+            for lane in lanes.iter_mut() {
+                if let Fate::Flow(guess @ Guess::Alternate) = &mut lane.fate {
+                    *guess = self.shard.prefetch_alternate_entry(lane.hash);
+                }
+            }
+        }
+    }
+
+    /// Stage 4: one packet.
+    #[inline(always)]
+    fn act<I: PacketIo<Buf = B>>(&mut self, cx: &Context<'_>, lane: &Lane, frame: B, io: &mut I) {
+        match lane.fate {
+            Fate::Flow(Guess::Slot(slot, dir)) => match self.shard.confirm(slot, dir, &lane.desc.key) {
+                Some(entry) => self.established(cx, lane, (slot, dir), entry, frame, io),
+                None => self.look_again(cx, lane, frame, io),
+            },
+            Fate::Flow(_) => self.look_again(cx, lane, frame, io),
+            Fate::Slow => self.slow(cx, lane, frame, io),
+            Fate::Elsewhere(worker) => self.hand_over(cx, worker, frame, io),
+            Fate::Refused(reason) => self.counters.dropped(reason),
+        }
+    }
+
+    /// The guess was wrong or there was none: the session may have been created earlier in this burst,
+    /// share a fingerprint with another, or not exist.
+    #[inline(never)]
+    fn look_again<I: PacketIo<Buf = B>>(&mut self, cx: &Context<'_>, lane: &Lane, frame: B, io: &mut I) {
+        match self.shard.find(&lane.desc.key, lane.hash) {
+            Some((slot, dir)) => {
+                if let Some(entry) = self.shard.entry(slot) {
+                    self.established(cx, lane, (slot, dir), entry, frame, io);
+                }
+            }
+            None => self.open(cx, lane, frame, io),
+        }
+    }
+
+    #[cold]
+    fn hand_over<I: PacketIo<Buf = B>>(&mut self, cx: &Context<'_>, to: WorkerId, frame: B, io: &mut I) {
+        if io.hand_over(to, cx.ingress, frame) {
+            self.counters.count(Event::HandedOver, 1);
+        } else {
+            self.counters.dropped(Refusal::WorkerRingFull.into());
+        }
+    }
+
+    #[cold]
+    fn slow<I: PacketIo<Buf = B>>(&mut self, cx: &Context<'_>, lane: &Lane, frame: B, io: &mut I) {
+        match lane.desc.kind {
+            Kind::Arp => self.arp(cx, &lane.desc, frame, io),
+            Kind::NeighbourDiscovery => self.neighbour_discovery(cx, &lane.desc, frame, io),
+            Kind::IcmpError => self.icmp_error(cx, &lane.desc, frame, io),
+            Kind::Fragment => self.counters.dropped(Refusal::Fragment.into()),
+            _ if cx.snapshot.is_group(lane.desc.key.dst()) => {
+                self.counters.dropped(Refusal::Multicast.into())
+            }
+            _ => self.counters.dropped(Refusal::IcmpOther.into()),
+        }
+    }
+
+    /// Between bursts, once a turn: sessions whose time ran out, waiting packets, what a new policy
+    /// refused, numbers for the outside.
+    pub fn housekeep<I: PacketIo<Buf = B>>(&mut self, now: Ticks, snapshot: &Snapshot, io: &mut I) {
+        for slot in std::mem::take(&mut self.doomed) {
+            if self.shard.terminate(slot, now) {
+                self.counters.count(Event::Terminated, 1);
+            }
+        }
+        let (counters, notices) = (&self.counters, &mut self.notices);
+        let timeouts = &snapshot.timeouts;
+        self.shard.housekeep(
+            now,
+            |entry| {
+                let deadline = session::deadline(entry.proto(), entry.state(), entry.last_seen(), timeouts);
+                if now.reached(deadline) { Due::Expire } else { Due::Again(deadline) }
+            },
+            |entry, end| {
+                counters.count(if end == End::Expired { Event::Expired } else { Event::Evicted }, 1);
+                log_end(entry, counters, notices);
+            },
+        );
+        let revision = snapshot.neighbours.revision();
+        let fresh = std::mem::replace(&mut self.flushed_for, revision) != revision;
+        if !self.pending.is_empty() {
+            self.flush_pending(now, snapshot, fresh, io);
+        }
+        self.counters.set_gauges(&self.shard.population(), self.pending.len());
+    }
+
+    /// Ends a session on command, between bursts. False if there is none.
+    pub fn terminate(&mut self, slot: Slot, now: Ticks) -> bool {
+        self.shard.terminate(slot, now)
+    }
+
+    /// Tells the control thread something; a full ring is counted.
+    pub(super) fn notify(&mut self, notice: Notice) {
+        if self.notices.push(notice).is_err() {
+            self.counters.count(Event::EventsLost, 1);
+        }
+    }
+}
+
+#[cold]
+fn log_end(entry: &Entry, counters: &Counters, notices: &mut rtrb::Producer<Notice>) {
+    if entry.path().flags & flags::LOG == 0 {
+        return;
+    }
+    let notice =
+        Notice::SessionEnded { key: entry.keys()[0], rule: entry.binding().rule, bytes: entry.hot().bytes() };
+    if notices.push(notice).is_err() {
+        counters.count(Event::EventsLost, 1);
+    }
+}
+
+/// True if the frame's destination MAC address is the port's or a group address (decision 14: checked in
+/// software, whatever the port filters).
+#[inline(always)]
+fn is_for(port: &PortView, frame: &[u8]) -> bool {
+    match frame.first_chunk::<6>() {
+        Some(mac) => *mac == port.mac.0 || mac[0] & 1 == 1,
+        None => false,
+    }
+}
+
+/// The address that the packet goes to.
+#[inline(always)]
+pub(super) fn destination(desc: &Desc) -> Addr {
+    desc.key.dst()
+}

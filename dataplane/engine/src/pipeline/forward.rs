@@ -1,0 +1,322 @@
+//! A packet of a known session: track it, find its next hop, send it on.
+
+use super::engine::{Context, Engine, Lane, destination};
+use super::{Notice, PacketIo};
+use crate::counters::{Event, Refusal};
+use crate::neighbour::{Adjacency, AdjacencyState, NextHop};
+use crate::policy::{Action, Query};
+use crate::session;
+use crate::table::{Entry, Path, Slot};
+use crate::track::{self, Dir, FlowState, Segment, SynOptions, Verdict};
+use wire::buf::RxChecksum;
+use wire::{Desc, Kind, PacketBuf, checksum, tcp_flags};
+
+impl<B: PacketBuf> Engine<B> {
+    /// The common case. What is not common leaves by an outlined branch.
+    #[inline(always)]
+    pub(super) fn established<I: PacketIo<Buf = B>>(
+        &mut self,
+        cx: &Context<'_>,
+        lane: &Lane,
+        (slot, dir): (Slot, Dir),
+        entry: &'static Entry,
+        frame: B,
+        io: &mut I,
+    ) {
+        let desc = &lane.desc;
+        let binding = entry.binding();
+        if binding.generation != cx.snapshot.generation && !self.rebind(cx, slot, entry) {
+            return;
+        }
+        if binding.zones[dir.index()] != cx.port.zone {
+            return self.counters.dropped(Refusal::WrongZone.into());
+        }
+        if desc.ttl <= 1 {
+            return self.ttl_exceeded(cx, desc, &frame, io);
+        }
+        let next_hop = entry.path().next_hops[dir.index()];
+        let adjacency = cx.snapshot.neighbours.get(next_hop).filter(|a| a.state == AdjacencyState::Resolved);
+        if let Some(adjacency) = adjacency
+            && desc.ip_len > adjacency.mtu
+        {
+            return self.too_big(cx, desc, &frame, adjacency.mtu, io);
+        }
+        let passes = match desc.kind {
+            Kind::Tcp => self.track_tcp(cx, lane, slot, dir, entry, &frame, io),
+            kind => self.track_flow(cx, desc, kind, slot, dir, entry),
+        };
+        if !passes {
+            return;
+        }
+        match adjacency {
+            Some(adjacency) => self.forward(desc, adjacency, frame, io),
+            None => self.resolve(cx, desc, dir, entry, frame, io),
+        }
+    }
+
+    /// TTL, MAC addresses, out.
+    #[inline(always)]
+    fn forward<I: PacketIo<Buf = B>>(
+        &mut self,
+        desc: &Desc,
+        adjacency: &Adjacency,
+        mut frame: B,
+        io: &mut I,
+    ) {
+        decrement_ttl(&mut frame, desc);
+        set_macs(&mut frame, adjacency);
+        self.counters.count(Event::Forwarded, 1);
+        io.send(adjacency.port, frame);
+    }
+
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    fn track_tcp<I: PacketIo<Buf = B>>(
+        &mut self,
+        cx: &Context<'_>,
+        lane: &Lane,
+        slot: Slot,
+        dir: Dir,
+        entry: &'static Entry,
+        frame: &B,
+        io: &mut I,
+    ) -> bool {
+        let desc = &lane.desc;
+        let mut hot = entry.hot();
+        let before = hot.state;
+        let mut segment = Segment { fields: desc.tcp, options: SynOptions::default() };
+        if desc.tcp.flags & (tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST) != 0 {
+            if !is_intact(frame, desc) {
+                self.counters.dropped(Refusal::BadL4Checksum.into());
+                return false;
+            }
+            segment.options = syn_options(frame, desc);
+        }
+        match track::tcp::track_packed(&mut hot.windows, &mut hot.state, dir, &segment) {
+            Verdict::Accept { changed } => {
+                hot.count(dir, desc.ip_len);
+                entry.store_hot(&hot, cx.now);
+                if changed {
+                    self.state_changed(cx, slot, entry, before, hot.state);
+                }
+                true
+            }
+            Verdict::PassUnlearned(why) => {
+                // What a tracker remembers of it (a SYN on a live session) is kept, the life is not
+                // lengthened.
+                entry.store_hot(&hot, entry.last_seen());
+                self.counters.passed_unlearned(why);
+                true
+            }
+            Verdict::Invalid(why) => {
+                self.counters.dropped(why.into());
+                false
+            }
+            Verdict::Restart => {
+                hot.count(dir, desc.ip_len);
+                entry.store_hot(&hot, cx.now);
+                self.state_changed(cx, slot, entry, before, hot.state);
+                true
+            }
+            Verdict::Reopen => self.reopen(cx, lane, slot, entry, frame, io),
+        }
+    }
+
+    #[inline(always)]
+    fn track_flow(
+        &mut self,
+        cx: &Context<'_>,
+        desc: &Desc,
+        kind: Kind,
+        slot: Slot,
+        dir: Dir,
+        entry: &'static Entry,
+    ) -> bool {
+        let mut hot = entry.hot();
+        let before = hot.state;
+        let mut state = FlowState::from_bits(hot.state as u8);
+        let verdict = match kind {
+            Kind::Udp => track::udp::track(&mut state, dir),
+            Kind::EchoRequest => track::icmp::track(&mut state, dir, track::icmp::Echo::Request),
+            Kind::EchoReply => track::icmp::track(&mut state, dir, track::icmp::Echo::Reply),
+            _ => track::other::track(&mut state, dir),
+        };
+        if let Verdict::Invalid(why) = verdict {
+            self.counters.dropped(why.into());
+            return false;
+        }
+        hot.state = state.bits().into();
+        hot.count(dir, desc.ip_len);
+        entry.store_counted(&hot, cx.now);
+        if before != hot.state {
+            self.state_changed(cx, slot, entry, before, hot.state);
+        }
+        true
+    }
+
+    /// A session's state is another one: its timer may be due earlier, and the other node hears of it.
+    #[inline(never)]
+    fn state_changed(&mut self, cx: &Context<'_>, slot: Slot, entry: &Entry, before: u32, after: u32) {
+        let proto = entry.proto();
+        if proto == wire::Proto::TCP {
+            self.shard.handshake_changed(slot, session::is_half_open(before), session::is_half_open(after));
+        }
+        self.shard.check_by(slot, session::deadline(proto, after, cx.now, &cx.snapshot.timeouts));
+        if session::is_replicated(proto, after) {
+            self.shard.changed(slot, true);
+        }
+    }
+
+    /// The policy or the routes changed since the session was bound: ask them again, for a bounded
+    /// number of sessions a burst. False if the session may not go on; the packet is gone then.
+    #[cold]
+    pub(super) fn rebind(&mut self, cx: &Context<'_>, slot: Slot, entry: &Entry) -> bool {
+        if self.rebinds_left == 0 {
+            return true;
+        }
+        self.rebinds_left -= 1;
+        self.counters.count(Event::Rebound, 1);
+        let key = entry.keys()[0];
+        let mut binding = entry.binding();
+        let zone_to = |addr| {
+            let port = cx.snapshot.routes.lookup(addr)?.port;
+            cx.snapshot.ports.get(usize::from(port.0)).map(|port| port.zone)
+        };
+        let decision = match (zone_to(key.src()), zone_to(key.dst())) {
+            (Some(from), Some(to)) if from == binding.zones[0] => {
+                binding.zones = [from, to];
+                let echo = matches!(key.proto(), wire::Proto::ICMP | wire::Proto::ICMP6);
+                cx.snapshot.policy.classify(&Query { from, to, key, echo })
+            }
+            _ => {
+                self.doom(slot);
+                self.counters.dropped(Refusal::PolicyChanged.into());
+                return false;
+            }
+        };
+        if decision.action != Action::Allow {
+            self.counters.refused_by(decision.slot);
+            self.doom(slot);
+            self.counters.dropped(Refusal::PolicyChanged.into());
+            return false;
+        }
+        (binding.rule, binding.generation) = (decision.rule, cx.snapshot.generation);
+        let path = Path {
+            next_hops: [NextHop::NONE; 2],
+            group: decision.group,
+            flags: super::open::path_flags(&decision) & !crate::table::flags::YOUNG
+                | entry.path().flags & crate::table::flags::YOUNG,
+        };
+        entry.update(|e| {
+            e.binding(binding);
+            e.path(path);
+        });
+        self.shard.changed(slot, session::is_replicated(entry.proto(), entry.state()));
+        true
+    }
+
+    /// The session is to end when the burst is over.
+    fn doom(&mut self, slot: Slot) {
+        if !self.doomed.contains(&slot) && !self.doomed.is_full() {
+            self.doomed.push(slot);
+        }
+    }
+
+    /// The session has no usable next hop in this direction: look for it, let the packet wait for it.
+    #[cold]
+    pub(super) fn resolve<I: PacketIo<Buf = B>>(
+        &mut self,
+        cx: &Context<'_>,
+        desc: &Desc,
+        dir: Dir,
+        entry: &Entry,
+        frame: B,
+        io: &mut I,
+    ) {
+        let neighbours = &cx.snapshot.neighbours;
+        let Some(hit) = cx.snapshot.routes.lookup(destination(desc)) else {
+            return self.counters.dropped(Refusal::NoRoute.into());
+        };
+        if let Some(next_hop) = neighbours.find(hit.port, hit.next_hop) {
+            let mut path = entry.path();
+            if path.next_hops[dir.index()] != next_hop {
+                path.next_hops[dir.index()] = next_hop;
+                entry.update(|e| e.path(path));
+            }
+        }
+        self.send_to(cx, desc, hit, frame, io);
+    }
+
+    /// Sends a packet to a next hop that may not be resolved yet.
+    pub(super) fn send_to<I: PacketIo<Buf = B>>(
+        &mut self,
+        cx: &Context<'_>,
+        desc: &Desc,
+        hit: crate::routes::RouteHit,
+        mut frame: B,
+        io: &mut I,
+    ) {
+        let mtu = cx.snapshot.ports.get(usize::from(hit.port.0)).map_or(0, |port| port.mtu);
+        if desc.ip_len > mtu {
+            return self.too_big(cx, desc, &frame, mtu, io);
+        }
+        let neighbours = &cx.snapshot.neighbours;
+        let adjacency = neighbours.find(hit.port, hit.next_hop).and_then(|hop| neighbours.get(hop));
+        match adjacency.map(|a| (a.state, a)) {
+            Some((AdjacencyState::Resolved, adjacency)) => self.forward(desc, adjacency, frame, io),
+            Some((AdjacencyState::Failed, _)) => {
+                self.notify(Notice::NeighbourWanted { port: hit.port, addr: hit.next_hop });
+                self.counters.dropped(Refusal::NeighbourUnreachable.into());
+                self.host_unreachable(cx.snapshot, cx.now, &frame, io);
+            }
+            other => {
+                if other.is_none() {
+                    self.notify(Notice::NeighbourWanted { port: hit.port, addr: hit.next_hop });
+                }
+                decrement_ttl(&mut frame, desc);
+                if self.pending.add(frame, hit.port, hit.next_hop, cx.now) {
+                    self.counters.count(Event::PendingQueued, 1);
+                } else {
+                    self.counters.dropped(Refusal::NeighbourPendingFull.into());
+                }
+            }
+        }
+    }
+}
+
+/// Writes both MAC addresses.
+#[inline(always)]
+pub(super) fn set_macs<B: PacketBuf>(frame: &mut B, adjacency: &Adjacency) {
+    if let Some(macs) = frame.bytes_mut().first_chunk_mut::<12>() {
+        *macs = adjacency.macs;
+    }
+}
+
+#[inline(always)]
+fn decrement_ttl<B: PacketBuf>(frame: &mut B, desc: &Desc) {
+    let Some(ip) = frame.bytes_mut().get_mut(usize::from(desc.l3)..) else { return };
+    if desc.key.is_v6() {
+        checksum::ipv6_decrement_hop_limit(ip);
+    } else {
+        checksum::ipv4_decrement_ttl(ip);
+    }
+}
+
+/// The options of a SYN; nothing for anything else.
+pub(super) fn syn_options<B: PacketBuf>(frame: &B, desc: &Desc) -> SynOptions {
+    if desc.tcp.flags & tcp_flags::SYN == 0 {
+        return SynOptions::default();
+    }
+    let l4 = usize::from(desc.l4);
+    let options = frame.bytes().get(l4 + 20..l4 + usize::from(desc.tcp.header_len)).unwrap_or(&[]);
+    SynOptions::parse(options)
+}
+
+/// True unless the transport checksum is wrong. Asked before a message may change a session's state.
+pub(super) fn is_intact<B: PacketBuf>(frame: &B, desc: &Desc) -> bool {
+    match frame.l4_checksum() {
+        RxChecksum::Good => true,
+        RxChecksum::Bad => false,
+        RxChecksum::Unknown => !frame.is_contiguous() || checksum::verify_transport(frame.bytes(), desc),
+    }
+}

@@ -1,0 +1,206 @@
+//! What concerns the node itself or a session only indirectly: ARP (RFC 826), neighbour discovery
+//! (RFC 4861), echo to own addresses, ICMP errors about packets of a session (RFC 5927 §4).
+
+use super::engine::{Context, Engine};
+use super::{Notice, PacketIo};
+use crate::counters::{DropReason, Event, Refusal};
+use crate::ids::{PortId, ZoneId};
+use crate::policy::{Action, Query};
+use crate::table::Slot;
+use crate::track::{Dir, TcpConn};
+use wire::arp::{ArpPacket, Operation};
+use wire::icmp::Quoted;
+use wire::nd::Neighbour;
+use wire::{Addr, Desc, Kind, MacAddr, PacketBuf, Proto, craft};
+
+/// How far below the window's lower edge a quoted segment may lie.
+const QUOTE_SLACK: u32 = 1 << 16;
+
+impl<B: PacketBuf> Engine<B> {
+    /// ARP: answers for own addresses, learns from what is meant for us.
+    pub(super) fn arp<I: PacketIo<Buf = B>>(&mut self, cx: &Context<'_>, desc: &Desc, frame: B, io: &mut I) {
+        let Some(packet) = ArpPacket::view(frame.bytes(), desc) else { return };
+        let (sender, sender_mac) = (packet.sender, packet.sender_mac());
+        let for_us = cx.port.addresses.contains(&Addr::V4(packet.target));
+        let asked = for_us && packet.operation() == Some(Operation::Request);
+        if !packet.is_probe() {
+            self.heard(cx, Addr::V4(sender), sender_mac, asked);
+        }
+        if !asked {
+            return self.counters.dropped(Refusal::NeighbourDiscoveryIgnored.into());
+        }
+        let own = (cx.port.mac, packet.target);
+        let sent = self.emit(cx, io, |out| craft::arp_reply(out, own, (sender_mac, sender)));
+        self.counters.count(Event::ArpAnswered, sent.into());
+    }
+
+    /// Neighbour discovery: the same for IPv6.
+    pub(super) fn neighbour_discovery<I: PacketIo<Buf = B>>(
+        &mut self,
+        cx: &Context<'_>,
+        desc: &Desc,
+        frame: B,
+        io: &mut I,
+    ) {
+        match Neighbour::read(frame.bytes(), desc) {
+            Err(e) => self.counters.dropped(e.into()),
+            Ok(Neighbour::Advertisement { target, link, .. }) => {
+                if let Some(mac) = link {
+                    self.heard(cx, Addr::V6(target), mac, false);
+                }
+                self.counters.dropped(Refusal::NeighbourDiscoveryIgnored.into());
+            }
+            Ok(Neighbour::Solicitation { source, target, link }) => {
+                if !cx.port.addresses.contains(&Addr::V6(target)) {
+                    return self.counters.dropped(Refusal::NeighbourDiscoveryIgnored.into());
+                }
+                let mac = link.unwrap_or_else(|| source_mac(&frame));
+                if let Some(source) = source {
+                    self.heard(cx, Addr::V6(source), mac, true);
+                }
+                let to = source.map(|source| (mac, source));
+                let sent =
+                    self.emit(cx, io, |out| craft::neighbour_advertisement(out, (cx.port.mac, target), to));
+                self.counters.count(Event::NdAnswered, sent.into());
+            }
+        }
+    }
+
+    /// Tells the control thread who is where, if that address belongs on this link at all. `asked`: they
+    /// asked for us, so we will have to answer; other news only refresh what is known already.
+    fn heard(&mut self, cx: &Context<'_>, addr: Addr, mac: MacAddr, asked: bool) {
+        let on_link =
+            cx.snapshot.routes.lookup(addr).is_some_and(|hit| hit.port == cx.ingress && hit.next_hop == addr);
+        if on_link && !cx.snapshot.is_local(addr) {
+            self.notify(Notice::NeighbourHeard { port: cx.ingress, addr, mac, answer: asked });
+        }
+    }
+
+    /// A packet for one of the firewall's own addresses: the only service is echo, where a rule to the
+    /// zone `self` allows it.
+    pub(super) fn local<I: PacketIo<Buf = B>>(
+        &mut self,
+        cx: &Context<'_>,
+        desc: &Desc,
+        frame: &B,
+        io: &mut I,
+    ) {
+        let echo = desc.kind == Kind::EchoRequest;
+        let query = Query { from: cx.port.zone, to: ZoneId::SELF, key: desc.key, echo };
+        let decision = cx.snapshot.policy.classify(&query);
+        if decision.action != Action::Allow {
+            return self.refuse(cx, desc, frame, &decision, io);
+        }
+        if !echo || !frame.is_contiguous() {
+            return self.counters.dropped(Refusal::LocalNoService.into());
+        }
+        self.counters.session_for(decision.slot);
+        let answered = self.emit(cx, io, |out| {
+            let request = frame.bytes();
+            let reply = out.get_mut(..request.len())?;
+            reply.copy_from_slice(request);
+            craft::echo_reply_in_place(reply, desc)
+        });
+        self.counters.count(Event::EchoAnswered, answered.into());
+    }
+
+    /// An ICMP error passes if it quotes a packet of a session, comes from where that packet went, and
+    /// quotes what can be on its way. It changes nothing in the session.
+    pub(super) fn icmp_error<I: PacketIo<Buf = B>>(
+        &mut self,
+        cx: &Context<'_>,
+        desc: &Desc,
+        frame: B,
+        io: &mut I,
+    ) {
+        let related = self.related(cx, desc, &frame);
+        let (slot, dir) = match related {
+            Ok(related) => related,
+            Err(reason) => return self.counters.dropped(reason),
+        };
+        let Some(entry) = self.shard.entry(slot) else { return };
+        if entry.binding().generation != cx.snapshot.generation && !self.rebind(cx, slot, entry) {
+            return;
+        }
+        if desc.ttl <= 1 {
+            return self.ttl_exceeded(cx, desc, &frame, io);
+        }
+        self.counters.count(Event::IcmpErrorsForwarded, 1);
+        self.resolve(cx, desc, dir, entry, frame, io);
+    }
+
+    /// The session that an error is about, and the error's own direction.
+    fn related(&self, cx: &Context<'_>, desc: &Desc, frame: &B) -> Result<(Slot, Dir), DropReason> {
+        let unrelated = DropReason::from(Refusal::IcmpErrorUnrelated);
+        let quoted = wire::icmp::quoted(frame.bytes(), desc).ok_or(unrelated)?;
+        if quoted.key.src() != desc.key.dst() {
+            return Err(unrelated);
+        }
+        if !super::forward::is_intact(frame, desc) {
+            return Err(Refusal::BadL4Checksum.into());
+        }
+        let (slot, quoted_dir) =
+            self.shard.find(&quoted.key, self.shard.hash(&quoted.key)).ok_or(unrelated)?;
+        let entry = self.shard.entry(slot).ok_or(unrelated)?;
+        if entry.binding().zones[quoted_dir.other().index()] != cx.port.zone {
+            return Err(Refusal::WrongZone.into());
+        }
+        if !can_be_on_its_way(&quoted, quoted_dir, &entry.hot().windows, entry.state()) {
+            return Err(unrelated);
+        }
+        Ok((slot, quoted_dir.other()))
+    }
+
+    /// Writes a frame of the node's own and sends it on the ingress port; false if there was no buffer
+    /// or nothing to say.
+    pub(super) fn emit<I: PacketIo<Buf = B>>(
+        &mut self,
+        cx: &Context<'_>,
+        io: &mut I,
+        write: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) -> bool {
+        self.emit_on(cx.ingress, io, write)
+    }
+
+    /// The same on any port.
+    pub(super) fn emit_on<I: PacketIo<Buf = B>>(
+        &mut self,
+        port: PortId,
+        io: &mut I,
+        write: impl FnOnce(&mut [u8]) -> Option<usize>,
+    ) -> bool {
+        let Some(mut out) = io.alloc() else {
+            self.counters.count(Event::NoBuffer, 1);
+            return false;
+        };
+        if !out.set_len(OWN_FRAME_MAX) {
+            return false;
+        }
+        let Some(len) = write(out.bytes_mut()) else { return false };
+        let fits = out.set_len(len.max(SHORTEST));
+        if fits {
+            io.send(port, out);
+        }
+        fits
+    }
+}
+
+/// The longest frame of our own: an echo reply of full size.
+const OWN_FRAME_MAX: usize = 1_514;
+/// The shortest frame on Ethernet, without its check sequence.
+const SHORTEST: usize = 60;
+
+/// The link-layer source of a frame.
+pub(super) fn source_mac<B: PacketBuf>(frame: &B) -> MacAddr {
+    wire::ether::EtherHeader::view(frame.bytes()).map_or(MacAddr::default(), |header| header.src())
+}
+
+/// A quoted TCP segment must lie between the lower edge of its receiver's window and what was sent
+/// (RFC 5927 §4.1); everything else can be quoted at any time.
+fn can_be_on_its_way(quoted: &Quoted, dir: Dir, windows: &[u64; 4], state: u32) -> bool {
+    let (Proto::TCP, Some(seq)) = (quoted.proto, quoted.tcp_seq) else { return true };
+    let conn = TcpConn::unpack(windows, state);
+    let (sender, receiver) = (&conn.halves[dir.index()], &conn.halves[dir.other().index()]);
+    let window = u32::from(receiver.max_window) << receiver.scale.min(14);
+    sender.end.wrapping_sub(seq) <= window.saturating_add(QUOTE_SLACK)
+}

@@ -1,0 +1,222 @@
+//! A packet of an unknown flow: may it open a session?
+
+use super::engine::{Context, Engine, Lane, destination};
+use super::forward::{is_intact, syn_options};
+use super::{Notice, PacketIo};
+use crate::counters::{Event, Refusal};
+use crate::neighbour::NextHop;
+use crate::policy::{Action, Decision, Query};
+use crate::routes::RouteHit;
+use crate::session;
+use crate::table::{Binding, Entry, KeyHash, NewSession, Path, Slot, flags};
+use crate::track::{self, Segment, Why};
+use wire::{Desc, FlowKey, Kind, PacketBuf};
+
+/// A flow that the policy admits: where it goes, and as what.
+struct Admitted {
+    binding: Binding,
+    path: Path,
+    hit: RouteHit,
+    decision: Decision,
+}
+
+impl<B: PacketBuf> Engine<B> {
+    /// First packet of a flow.
+    #[inline(never)]
+    pub(super) fn open<I: PacketIo<Buf = B>>(&mut self, cx: &Context<'_>, lane: &Lane, frame: B, io: &mut I) {
+        let desc = &lane.desc;
+        let (windows, state) = match self.first_state(desc, &frame) {
+            Ok(first) => first,
+            Err(reason) => return self.counters.dropped(reason),
+        };
+        let Some(admitted) = self.admit(cx, desc, &frame, io) else { return };
+        let keys = [desc.key, desc.key.reversed()];
+        let new = new_session(cx, &keys, lane.hash, &admitted, windows, state);
+        let Ok(slot) = self.shard.create(&new, cx.now) else {
+            return self.counters.dropped(Refusal::TableFull.into());
+        };
+        self.counters.count(Event::Created, 1);
+        self.born(slot, desc, &admitted, state);
+        if desc.ttl <= 1 {
+            return self.ttl_exceeded(cx, desc, &frame, io);
+        }
+        self.send_to(cx, desc, admitted.hit, frame, io);
+    }
+
+    /// A SYN on a finished session: the policy decides as for a new flow, the successor takes the slot.
+    #[cold]
+    pub(super) fn reopen<I: PacketIo<Buf = B>>(
+        &mut self,
+        cx: &Context<'_>,
+        lane: &Lane,
+        slot: Slot,
+        entry: &Entry,
+        frame: &B,
+        io: &mut I,
+    ) -> bool {
+        let desc = &lane.desc;
+        let (windows, state) = match self.first_state(desc, frame) {
+            Ok(first) => first,
+            Err(reason) => {
+                self.counters.dropped(reason);
+                return false;
+            }
+        };
+        let Some(admitted) = self.admit(cx, desc, frame, io) else { return false };
+        let keys = [desc.key, desc.key.reversed()];
+        let new = new_session(cx, &keys, lane.hash, &admitted, windows, state);
+        let was_half_open = session::is_half_open(entry.state());
+        self.shard.succeed(slot, &new, was_half_open, cx.now);
+        self.counters.count(Event::Reopened, 1);
+        self.born(slot, desc, &admitted, state);
+        true
+    }
+
+    /// The tracker's state after the first packet, or why that packet opens nothing.
+    fn first_state(&self, desc: &Desc, frame: &B) -> Result<([u64; 4], u32), crate::counters::DropReason> {
+        match desc.kind {
+            Kind::Tcp => {
+                let options = syn_options(frame, desc);
+                let conn = track::tcp::open(&Segment { fields: desc.tcp, options })?;
+                if !is_intact(frame, desc) {
+                    return Err(Refusal::BadL4Checksum.into());
+                }
+                Ok(conn.pack())
+            }
+            Kind::Udp => Ok(([0; 4], track::udp::open().bits().into())),
+            Kind::EchoRequest => Ok(([0; 4], track::icmp::open(track::icmp::Echo::Request)?.bits().into())),
+            Kind::EchoReply => Err(Why::EchoReplyUnasked.into()),
+            _ => Ok(([0; 4], track::other::open().bits().into())),
+        }
+    }
+
+    /// Asks routes and policy. `None` if the packet was dropped, answered or delivered here.
+    fn admit<I: PacketIo<Buf = B>>(
+        &mut self,
+        cx: &Context<'_>,
+        desc: &Desc,
+        frame: &B,
+        io: &mut I,
+    ) -> Option<Admitted> {
+        let snapshot = cx.snapshot;
+        let dst = destination(desc);
+        if snapshot.is_group(dst) {
+            self.counters.dropped(Refusal::Multicast.into());
+            return None;
+        }
+        if snapshot.is_local(dst) {
+            self.local(cx, desc, frame, io);
+            return None;
+        }
+        let zone_of = |hit: &RouteHit| snapshot.ports.get(usize::from(hit.port.0)).map(|port| port.zone);
+        let Some((hit, to)) = snapshot.routes.lookup(dst).and_then(|hit| Some((hit, zone_of(&hit)?))) else {
+            self.counters.dropped(Refusal::NoRoute.into());
+            return None;
+        };
+        let Some((back, from)) =
+            snapshot.routes.lookup(desc.key.src()).and_then(|hit| Some((hit, zone_of(&hit)?)))
+        else {
+            self.counters.dropped(Refusal::NoRouteBack.into());
+            return None;
+        };
+        if from != cx.port.zone {
+            self.counters.dropped(Refusal::SpoofedSource.into());
+            return None;
+        }
+        let echo = desc.kind == Kind::EchoRequest;
+        let decision = snapshot.policy.classify(&Query { from, to, key: desc.key, echo });
+        if decision.action != Action::Allow {
+            self.refuse(cx, desc, frame, &decision, io);
+            return None;
+        }
+        let neighbours = &snapshot.neighbours;
+        let next_hops =
+            [hit, back].map(|hit| neighbours.find(hit.port, hit.next_hop).unwrap_or(NextHop::NONE));
+        Some(Admitted {
+            binding: Binding { rule: decision.rule, generation: snapshot.generation, zones: [from, to] },
+            path: Path { next_hops, group: decision.group, flags: path_flags(&decision) },
+            hit,
+            decision,
+        })
+    }
+
+    /// A rule said no.
+    pub(super) fn refuse<I: PacketIo<Buf = B>>(
+        &mut self,
+        cx: &Context<'_>,
+        desc: &Desc,
+        frame: &B,
+        decision: &Decision,
+        io: &mut I,
+    ) {
+        self.counters.refused_by(decision.slot);
+        if decision.log {
+            self.notify(Notice::Refused { key: desc.key, rule: decision.rule });
+        }
+        if decision.action == Action::Reject {
+            self.counters.dropped(Refusal::PolicyReject.into());
+            self.reject(cx, desc, frame, io);
+        } else {
+            self.counters.dropped(Refusal::PolicyDrop.into());
+        }
+    }
+
+    /// What happens to each new session, whichever way it came.
+    fn born(&mut self, slot: Slot, desc: &Desc, admitted: &Admitted, state: u32) {
+        self.counters.session_for(admitted.decision.slot);
+        if admitted.decision.log {
+            self.notify(Notice::SessionOpened { key: desc.key, rule: admitted.binding.rule });
+        }
+        if let Some(entry) = self.shard.entry(slot) {
+            let mut hot = entry.hot();
+            hot.count(track::Dir::Initiator, desc.ip_len);
+            entry.store_counted(&hot, entry.last_seen());
+        }
+        if session::is_replicated(desc.key.proto(), state) {
+            self.shard.announce(slot);
+        }
+    }
+}
+
+fn new_session<'a>(
+    cx: &Context<'_>,
+    keys: &'a [FlowKey; 2],
+    hash: KeyHash,
+    admitted: &Admitted,
+    windows: [u64; 4],
+    state: u32,
+) -> NewSession<'a> {
+    let proto = keys[0].proto();
+    let mut next_check = session::deadline(proto, state, cx.now, &cx.snapshot.timeouts);
+    if admitted.path.flags & flags::YOUNG != 0 {
+        let of_age = cx.now.after(u32::from(admitted.decision.sync_after_s) * 1_000);
+        if next_check.reached(of_age) {
+            next_check = of_age;
+        }
+    }
+    NewSession {
+        keys,
+        hash,
+        binding: admitted.binding,
+        path: admitted.path,
+        windows,
+        state,
+        half_open: proto == wire::Proto::TCP && session::is_half_open(state),
+        next_check,
+    }
+}
+
+/// A session's flags under this decision.
+pub(super) fn path_flags(decision: &Decision) -> u8 {
+    let mut bits = 0;
+    if decision.replicate {
+        bits |= flags::REPLICATE;
+        if decision.sync_after_s > 0 {
+            bits |= flags::YOUNG;
+        }
+    }
+    if decision.log {
+        bits |= flags::LOG;
+    }
+    bits
+}

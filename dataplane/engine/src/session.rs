@@ -1,0 +1,48 @@
+//! What a session's packed state means: how long it lives, whether it is half-open, what the other node
+//! hears of it, and how people call it.
+
+use crate::time::Ticks;
+use crate::track::{FlowState, TcpState, Timeouts};
+use wire::Proto;
+
+/// How long a session of this protocol and state may be idle, in milliseconds.
+#[inline]
+pub fn timeout_ms(proto: Proto, state: u32, timeouts: &Timeouts) -> u32 {
+    match proto {
+        Proto::TCP => timeouts.tcp_ms(tcp_state(state)),
+        Proto::UDP => timeouts.udp_ms(FlowState::from_bits(state as u8)),
+        Proto::ICMP | Proto::ICMP6 => timeouts.icmp_ms(),
+        _ => timeouts.other_ms(FlowState::from_bits(state as u8)),
+    }
+}
+
+/// When an idle session ends.
+#[inline]
+pub fn deadline(proto: Proto, state: u32, last_seen: Ticks, timeouts: &Timeouts) -> Ticks {
+    last_seen.after(timeout_ms(proto, state, timeouts))
+}
+
+/// True while a TCP handshake is under way. Only asked of TCP sessions.
+#[inline(always)]
+pub fn is_half_open(state: u32) -> bool {
+    tcp_state(state).is_half_open()
+}
+
+/// True if the other node mirrors a session in this state (B-20: TCP once the handshake is complete).
+#[inline]
+pub fn is_replicated(proto: Proto, state: u32) -> bool {
+    proto != Proto::TCP || tcp_state(state).is_replicated()
+}
+
+/// The state's name as operators know it.
+pub fn state_name(proto: Proto, state: u32) -> &'static str {
+    match proto {
+        Proto::TCP => tcp_state(state).name(),
+        _ => FlowState::from_bits(state as u8).name(),
+    }
+}
+
+#[inline(always)]
+fn tcp_state(state: u32) -> TcpState {
+    crate::track::tcp::state_of(state)
+}

@@ -1,0 +1,266 @@
+//! The index: from a flow key's hash to candidate slots (decision 4).
+//!
+//! A bucket is one cache line of ten 16-bit fingerprints and ten 32-bit slots. A key lives in its primary
+//! bucket or, when that was full, in its alternate one; the primary counts how many of its keys live
+//! elsewhere, so the second line is touched only when that count is not zero. The alternate follows from
+//! the bucket and the fingerprint alone, both ways, so an entry can be moved without knowing its key.
+//!
+//! The memory is private to the worker. Everybody else addresses slots, so moves disturb nobody.
+
+use super::entry::Slot;
+use crate::track::Dir;
+use wire::FlowKey;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Entries in a bucket.
+pub const LANES: usize = 10;
+/// Share of the index in use when every slot is: room for two keys a session at 85 % load.
+const LOAD_PERCENT: usize = 85;
+
+const DIR_BIT: u32 = 1 << 31;
+const ALTERNATE_BIT: u32 = 1 << 30;
+const SLOT_MASK: u32 = ALTERNATE_BIT - 1;
+
+/// The most slots that an index can address.
+pub const MAX_SLOTS: usize = SLOT_MASK as usize;
+
+/// A key's hash: keyed per boot and unrelated to the steering hash, so that nobody outside can aim at a
+/// bucket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct KeyHash(u64);
+
+/// The secret of the hash.
+#[derive(Clone, Copy)]
+pub struct HashKey([u64; 3]);
+
+impl HashKey {
+    /// From random words; the low bits are set so that no multiplier is even.
+    pub fn new(random: [u64; 3]) -> Self {
+        Self(random.map(|word| word | 1))
+    }
+
+    /// Hashes a key: two folded multiplications for IPv4, four for IPv6.
+    #[inline(always)]
+    pub fn hash(&self, key: &FlowKey) -> KeyHash {
+        let mut h = fold(key.a[0] ^ self.0[0], key.tail ^ self.0[1]);
+        if key.is_v6() {
+            h = fold(h ^ key.a[1], self.0[2] ^ key.a[2]);
+            h = fold(h ^ key.a[3], self.0[0]);
+        }
+        KeyHash(fold(h ^ self.0[2], self.0[1]))
+    }
+}
+
+#[inline(always)]
+fn fold(a: u64, b: u64) -> u64 {
+    let wide = u128::from(a) * u128::from(b);
+    wide as u64 ^ (wide >> 64) as u64
+}
+
+/// One cache line. A fingerprint of 0 marks a free lane.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Clone, Copy)]
+#[repr(C, align(64))]
+pub(crate) struct Bucket {
+    fingerprints: [u16; LANES],
+    overflow: u16,
+    spare: u16,
+    slots: [u32; LANES],
+}
+
+const _: () = assert!(size_of::<Bucket>() == 64);
+
+/// Buckets for so many slots.
+pub(crate) fn buckets_for(slots: usize) -> usize {
+    (slots * 2 * 100).div_ceil(LANES * LOAD_PERCENT).max(4)
+}
+
+/// Where an entry may be: the lanes of one bucket whose fingerprint matches.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Candidates {
+    bucket: u32,
+    lanes: u32,
+}
+
+/// The index of one shard.
+pub(crate) struct Index {
+    buckets: &'static mut [Bucket],
+}
+
+/// The index has no room for a key within its bounded search.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct NoRoom;
+
+impl Index {
+    /// An empty index in zeroed memory.
+    pub fn new(buckets: &'static mut [Bucket]) -> Self {
+        Self { buckets }
+    }
+
+    #[inline(always)]
+    fn primary(&self, hash: KeyHash) -> u32 {
+        (((hash.0 >> 32) * self.buckets.len() as u64) >> 32) as u32
+    }
+
+    /// The other bucket of an entry with this fingerprint: an involution for any number of buckets.
+    #[inline(always)]
+    fn other(&self, bucket: u32, fingerprint: u16) -> u32 {
+        let n = self.buckets.len() as u64;
+        let spread = ((u64::from(fingerprint).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) * n) >> 32;
+        let sum = spread + n - u64::from(bucket);
+        (if sum >= n { sum - n } else { sum }) as u32
+    }
+
+    /// Asks for the primary bucket's cache line.
+    #[inline(always)]
+    pub fn prefetch(&self, hash: KeyHash) {
+        super::prefetch_read(self.buckets, self.primary(hash) as usize);
+    }
+
+    /// Matching lanes of the primary bucket.
+    #[inline(always)]
+    pub fn candidates(&self, hash: KeyHash) -> Candidates {
+        let bucket = self.primary(hash);
+        Candidates { bucket, lanes: self.lanes(bucket, fingerprint(hash)) }
+    }
+
+    /// Matching lanes of the alternate bucket; `None` if none of the primary's keys lives elsewhere.
+    #[inline]
+    pub fn alternate(&self, hash: KeyHash) -> Option<Candidates> {
+        let primary = self.primary(hash);
+        if self.buckets[primary as usize].overflow == 0 {
+            return None;
+        }
+        let bucket = self.other(primary, fingerprint(hash));
+        Some(Candidates { bucket, lanes: self.lanes(bucket, fingerprint(hash)) })
+    }
+
+    /// Asks for the alternate bucket's line if a key of the primary's lives elsewhere; false if not.
+    #[inline]
+    pub fn prefetch_alternate(&self, hash: KeyHash) -> bool {
+        let primary = self.primary(hash);
+        if self.buckets[primary as usize].overflow == 0 {
+            return false;
+        }
+        super::prefetch_read(self.buckets, self.other(primary, fingerprint(hash)) as usize);
+        true
+    }
+
+    #[inline(always)]
+    fn lanes(&self, bucket: u32, fingerprint: u16) -> u32 {
+        let prints = &self.buckets[bucket as usize].fingerprints;
+        let mut mask = 0;
+        for (lane, print) in prints.iter().enumerate() {
+            mask |= u32::from(*print == fingerprint) << lane;
+        }
+        mask
+    }
+
+    /// The next candidate, if any.
+    #[inline(always)]
+    pub fn next(&self, candidates: &mut Candidates) -> Option<(Slot, Dir)> {
+        if candidates.lanes == 0 {
+            return None;
+        }
+        let lane = candidates.lanes.trailing_zeros() as usize;
+        candidates.lanes &= candidates.lanes - 1;
+        let word = self.buckets[candidates.bucket as usize].slots.get(lane).copied()?;
+        let dir = if word & DIR_BIT == 0 { Dir::Initiator } else { Dir::Responder };
+        Some((Slot(word & SLOT_MASK), dir))
+    }
+
+    /// Adds a key. The caller has made sure that it is not there.
+    pub fn insert(&mut self, hash: KeyHash, slot: Slot, dir: Dir) -> Result<(), NoRoom> {
+        let print = fingerprint(hash);
+        let word = slot.0 | if dir == Dir::Responder { DIR_BIT } else { 0 };
+        let primary = self.primary(hash);
+        if self.put(primary, print, word) {
+            return Ok(());
+        }
+        let alternate = self.other(primary, print);
+        if self.put(alternate, print, word | ALTERNATE_BIT) {
+            self.overflowed(primary);
+            return Ok(());
+        }
+        if self.make_room(primary) {
+            return if self.put(primary, print, word) { Ok(()) } else { Err(NoRoom) };
+        }
+        if self.make_room(alternate) && self.put(alternate, print, word | ALTERNATE_BIT) {
+            self.overflowed(primary);
+            return Ok(());
+        }
+        Err(NoRoom)
+    }
+
+    /// Removes a key of `slot`; false if it is not there.
+    pub fn remove(&mut self, hash: KeyHash, slot: Slot, dir: Dir) -> bool {
+        let word = slot.0 | if dir == Dir::Responder { DIR_BIT } else { 0 };
+        let primary = self.primary(hash);
+        if self.take(primary, word) {
+            return true;
+        }
+        let alternate = self.other(primary, fingerprint(hash));
+        if self.take(alternate, word | ALTERNATE_BIT) {
+            let bucket = &mut self.buckets[primary as usize];
+            bucket.overflow = bucket.overflow.saturating_sub(1);
+            return true;
+        }
+        false
+    }
+
+    fn overflowed(&mut self, primary: u32) {
+        let bucket = &mut self.buckets[primary as usize];
+        bucket.overflow = bucket.overflow.saturating_add(1);
+    }
+
+    fn free_lane(&self, bucket: u32) -> Option<usize> {
+        let lane = self.lanes(bucket, 0).trailing_zeros() as usize;
+        (lane < LANES).then_some(lane)
+    }
+
+    fn put(&mut self, bucket: u32, print: u16, word: u32) -> bool {
+        let Some(lane) = self.free_lane(bucket) else { return false };
+        let bucket = &mut self.buckets[bucket as usize];
+        bucket.fingerprints[lane] = print;
+        bucket.slots[lane] = word;
+        true
+    }
+
+    fn take(&mut self, bucket: u32, word: u32) -> bool {
+        let bucket = &mut self.buckets[bucket as usize];
+        let found = (0..LANES).find(|lane| bucket.slots[*lane] == word && bucket.fingerprints[*lane] != 0);
+        if let Some(lane) = found {
+            bucket.fingerprints[lane] = 0;
+            bucket.slots[lane] = 0;
+        }
+        found.is_some()
+    }
+
+    /// Moves one entry of a full bucket to that entry's other bucket: ten candidates, one step each.
+    /// At 85 % load a bucket pair fails to make room about once in 10^8.
+    fn make_room(&mut self, bucket: u32) -> bool {
+        for lane in 0..LANES {
+            let Bucket { fingerprints, slots, .. } = self.buckets[bucket as usize];
+            let (print, word) = (fingerprints[lane], slots[lane]);
+            let target = self.other(bucket, print);
+            if target == bucket || !self.put(target, print, word ^ ALTERNATE_BIT) {
+                continue;
+            }
+            let this = &mut self.buckets[bucket as usize];
+            this.fingerprints[lane] = 0;
+            this.slots[lane] = 0;
+            if word & ALTERNATE_BIT == 0 {
+                self.overflowed(bucket);
+            } else {
+                let home = &mut self.buckets[target as usize];
+                home.overflow = home.overflow.saturating_sub(1);
+            }
+            return true;
+        }
+        false
+    }
+}
+
+#[inline(always)]
+fn fingerprint(hash: KeyHash) -> u16 {
+    (hash.0 as u16).max(1)
+}

@@ -1,0 +1,475 @@
+//! A worker's own sessions: the only writer of its slots.
+//!
+//! Lookups return slots. Sessions end in [`Shard::housekeep`] only, between bursts, so a slot that a
+//! lookup returned stays what it was through the burst (decision 6).
+
+use super::dirty::DirtyMarker;
+use super::entry::{Binding, Entry, Hot, Path, Slot, SlotReader, flags};
+use super::index::{HashKey, Index, KeyHash};
+use super::memory::Memory;
+use super::timers::Timers;
+use super::{prefetch_line, prefetch_read};
+use crate::time::Ticks;
+use crate::track::Dir;
+use arrayvec::ArrayVec;
+use std::collections::VecDeque;
+use wire::{FlowKey, Proto};
+
+/// Slots kept free for a burst's new sessions while half-open ones can be evicted instead.
+const RESERVE: usize = 64;
+/// Sessions ended between two bursts, at most.
+const ENDS_PER_BURST: usize = 64;
+/// Stale entries of the half-open queue looked at when it is full.
+const ROTATIONS: usize = 8;
+
+/// How a shard is set up.
+#[derive(Clone, Copy)]
+pub struct ShardConfig {
+    /// Half-open TCP sessions beyond this number push out the oldest ones.
+    pub half_open_max: u32,
+    /// The index's secret, new at each boot.
+    pub hash_key: HashKey,
+    /// The term that versions carry (decision 17); below 2^20.
+    pub term: u32,
+}
+
+/// A session to be.
+pub struct NewSession<'a> {
+    /// Key of packets from the initiator and from the responder.
+    pub keys: &'a [FlowKey; 2],
+    /// The first key's hash.
+    pub hash: KeyHash,
+    /// Rule, zones, generation.
+    pub binding: Binding,
+    /// Next hops, group, flags.
+    pub path: Path,
+    /// Packed TCP windows, or zeros.
+    pub windows: [u64; 4],
+    /// Packed tracker state.
+    pub state: u32,
+    /// True while a TCP handshake is under way.
+    pub half_open: bool,
+    /// When to look at it first.
+    pub next_check: Ticks,
+}
+
+/// Every slot is taken, or the index has no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TableFull;
+
+/// What is counted apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// ICMP and ICMPv6 echo.
+    Icmp,
+    /// Other IP protocols.
+    Other,
+}
+
+impl Class {
+    /// The class of a protocol.
+    #[inline(always)]
+    pub fn of(proto: Proto) -> Class {
+        match proto {
+            Proto::TCP => Class::Tcp,
+            Proto::UDP => Class::Udp,
+            Proto::ICMP | Proto::ICMP6 => Class::Icmp,
+            _ => Class::Other,
+        }
+    }
+}
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Its time ran out.
+    Expired,
+    /// A half-open session made room.
+    Evicted,
+}
+
+/// What to do with a session whose timer fired.
+pub enum Due {
+    /// Its time ran out.
+    Expire,
+    /// Look again then.
+    Again(Ticks),
+}
+
+/// Numbers of sessions, kept as they come and go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Population {
+    /// By [`Class`].
+    pub in_use: [u32; 4],
+    /// TCP handshakes under way.
+    pub half_open: u32,
+}
+
+/// The table of one worker.
+pub struct Shard {
+    entries: &'static [Entry],
+    index: Index,
+    timers: Timers,
+    free: &'static mut [u32],
+    free_len: usize,
+    half_open: VecDeque<(Slot, u32)>,
+    population: Population,
+    counter: u64,
+    config: ShardConfig,
+    marker: Option<DirtyMarker<'static, rtrb::Producer<u32>>>,
+    dirty: &'static [crate::atomics::AtomicU8],
+}
+
+const COUNTER_MASK: u64 = (1 << 44) - 1;
+
+impl Shard {
+    /// An empty shard in zeroed memory.
+    pub fn new(memory: Memory, config: ShardConfig, now: Ticks) -> Self {
+        let Memory { entries, buckets, next_check, free, dirty } = memory;
+        let slots = free.len();
+        // The lowest slot is handed out first.
+        for (place, slot) in free.iter_mut().zip((0..slots as u32).rev()) {
+            *place = slot;
+        }
+        Self {
+            entries,
+            index: Index::new(buckets),
+            timers: Timers::new(next_check, now),
+            free_len: slots,
+            free,
+            half_open: VecDeque::with_capacity(config.half_open_max as usize * 2 + RESERVE),
+            population: Population::default(),
+            counter: 0,
+            config,
+            marker: None,
+            dirty,
+        }
+    }
+
+    /// The view for other threads.
+    pub fn reader(&self) -> SlotReader {
+        SlotReader { entries: self.entries }
+    }
+
+    /// Turns dirty marks on: changed slots go into the returned ring, which has a place for each slot.
+    pub fn track_changes(&mut self) -> (super::dirty::DirtyFlags<'static>, rtrb::Consumer<u32>) {
+        let (tx, rx) = rtrb::RingBuffer::new(self.entries.len());
+        self.marker = Some(DirtyMarker::new(self.dirty, tx));
+        (super::dirty::DirtyFlags::new(self.dirty), rx)
+    }
+
+    /// Slots, used or not.
+    pub fn slots(&self) -> u32 {
+        self.entries.len() as u32
+    }
+
+    /// Sessions by class.
+    pub fn population(&self) -> Population {
+        self.population
+    }
+
+    /// A key's hash for this table.
+    #[inline(always)]
+    pub fn hash(&self, key: &FlowKey) -> KeyHash {
+        self.config.hash_key.hash(key)
+    }
+
+    /// Stage 1: asks for the index line.
+    #[inline(always)]
+    pub fn prefetch_index(&self, hash: KeyHash) {
+        self.index.prefetch(hash);
+    }
+
+    /// Stage 2: the first candidate of the primary bucket, its two lines asked for. Without one, asks
+    /// for the alternate bucket's line where there is one to look at.
+    #[inline(always)]
+    pub fn prefetch_entry(&self, hash: KeyHash) -> Guess {
+        let mut candidates = self.index.candidates(hash);
+        match self.index.next(&mut candidates) {
+            Some((slot, dir)) => {
+                self.prefetch_slot(slot);
+                Guess::Slot(slot, dir)
+            }
+            None if self.index.prefetch_alternate(hash) => Guess::Alternate,
+            None => Guess::Nothing,
+        }
+    }
+
+    /// Stage 3: the same for the alternate bucket.
+    #[inline]
+    pub fn prefetch_alternate_entry(&self, hash: KeyHash) -> Guess {
+        let Some(mut candidates) = self.index.alternate(hash) else { return Guess::Nothing };
+        let Some((slot, dir)) = self.index.next(&mut candidates) else { return Guess::Nothing };
+        self.prefetch_slot(slot);
+        Guess::Slot(slot, dir)
+    }
+
+    #[inline(always)]
+    fn prefetch_slot(&self, slot: Slot) {
+        prefetch_read(self.entries, slot.0 as usize);
+        if let Some(entry) = self.entries.get(slot.0 as usize) {
+            prefetch_line(entry, 64);
+        }
+    }
+
+    /// True if the guess of an earlier stage is this key's session.
+    #[inline(always)]
+    pub(crate) fn confirm(&self, slot: Slot, dir: Dir, key: &FlowKey) -> Option<&'static Entry> {
+        let entry = self.entries.get(slot.0 as usize)?;
+        entry.matches(key, dir).then_some(entry)
+    }
+
+    /// The session of a key and the direction in which the key names it.
+    pub fn find(&self, key: &FlowKey, hash: KeyHash) -> Option<(Slot, Dir)> {
+        self.among(self.index.candidates(hash), key).or_else(|| self.among(self.index.alternate(hash)?, key))
+    }
+
+    #[inline]
+    fn among(&self, mut candidates: super::index::Candidates, key: &FlowKey) -> Option<(Slot, Dir)> {
+        while let Some((slot, dir)) = self.index.next(&mut candidates) {
+            if self.confirm(slot, dir, key).is_some() {
+                return Some((slot, dir));
+            }
+        }
+        None
+    }
+
+    #[inline(always)]
+    pub(crate) fn entry(&self, slot: Slot) -> Option<&'static Entry> {
+        self.entries.get(slot.0 as usize)
+    }
+
+    /// Adds a session. The caller has looked both keys up and found neither.
+    pub fn create(&mut self, new: &NewSession<'_>, now: Ticks) -> Result<Slot, TableFull> {
+        let slot = Slot(*self.free[..self.free_len].last().ok_or(TableFull)?);
+        let reply_hash = self.hash(&new.keys[1]);
+        self.index.prefetch(reply_hash);
+        let Some(entry) = self.entry(slot) else { return Err(TableFull) };
+        if self.index.insert(new.hash, slot, Dir::Initiator).is_err() {
+            return Err(TableFull);
+        }
+        if self.index.insert(reply_hash, slot, Dir::Responder).is_err() {
+            self.index.remove(new.hash, slot, Dir::Initiator);
+            return Err(TableFull);
+        }
+        self.free_len -= 1;
+        if let Some(next) = self.free[..self.free_len].last() {
+            // The next new session's lines, long before it needs them.
+            self.prefetch_slot(Slot(*next));
+        }
+        let version = self.next_version(0);
+        entry.create(new.keys, version, new.binding, new.path, &Hot::new(new.windows, new.state), now);
+        self.timers.set(slot.0 as usize, new.next_check);
+        self.population.in_use[Class::of(new.keys[0].proto()) as usize] += 1;
+        if new.half_open {
+            self.opened_half(slot, version);
+        }
+        Ok(slot)
+    }
+
+    /// A successor between the same ends in place (ports used again): new version, counters from zero.
+    /// The initiator may be the other end now; the two keys are the same two.
+    pub(crate) fn succeed(&mut self, slot: Slot, new: &NewSession<'_>, was_half_open: bool, now: Ticks) {
+        let Some(entry) = self.entry(slot) else { return };
+        let old = entry.keys();
+        if old[0] != new.keys[0] {
+            self.unindex(slot, &old);
+            for (key, dir) in new.keys.iter().zip([Dir::Initiator, Dir::Responder]) {
+                // Two places were just given back, so there is room.
+                let inserted = self.index.insert(self.hash(key), slot, dir);
+                debug_assert!(inserted.is_ok());
+            }
+        }
+        let version = self.next_version(entry.version());
+        entry.create(new.keys, version, new.binding, new.path, &Hot::new(new.windows, new.state), now);
+        self.timers.set(slot.0 as usize, new.next_check);
+        if was_half_open {
+            self.population.half_open -= 1;
+        }
+        if new.half_open {
+            self.opened_half(slot, version);
+        }
+    }
+
+    /// The session is to be looked at no later than `deadline`.
+    #[inline(always)]
+    pub fn check_by(&mut self, slot: Slot, deadline: Ticks) {
+        self.timers.advance(slot.0 as usize, deadline);
+    }
+
+    /// A TCP session's handshake came to an end, or began anew.
+    pub(crate) fn handshake_changed(&mut self, slot: Slot, was_half_open: bool, is_half_open: bool) {
+        match (was_half_open, is_half_open) {
+            (true, false) => self.population.half_open = self.population.half_open.saturating_sub(1),
+            (false, true) => {
+                let version = self.entry(slot).map_or(0, Entry::version);
+                self.opened_half(slot, version);
+            }
+            _ => {}
+        }
+    }
+
+    /// The session changed in a way that the other node must know: new version, dirty mark. Local and
+    /// too-young sessions only get the version.
+    #[inline]
+    pub(crate) fn changed(&mut self, slot: Slot, replicated: bool) {
+        let Some(entry) = self.entry(slot) else { return };
+        let version = self.next_version(entry.version());
+        entry.update(|e| e.version(version));
+        if replicated {
+            self.announce(slot);
+        }
+    }
+
+    /// A session that is mirrored from its first packet on: dirty mark, under the version it was born with.
+    pub(crate) fn announce(&mut self, slot: Slot) {
+        let Some(entry) = self.entry(slot) else { return };
+        if let Some(marker) = &mut self.marker
+            && entry.path().flags & (flags::REPLICATE | flags::YOUNG) == flags::REPLICATE
+        {
+            marker.mark(slot.0);
+        }
+    }
+
+    /// Between bursts: timers that fired are put to `judge`, half-open sessions make room. `ended` hears
+    /// of each session that ends, before it is gone. Returns how many ended.
+    pub(crate) fn housekeep(
+        &mut self,
+        now: Ticks,
+        mut judge: impl FnMut(&Entry) -> Due,
+        mut ended: impl FnMut(&Entry, End),
+    ) -> usize {
+        let mut ends = 0;
+        let mut due = ArrayVec::<u32, ENDS_PER_BURST>::new();
+        self.timers.pass(now, &mut due);
+        for slot in due {
+            let Some(entry) = self.entries.get(slot as usize) else { continue };
+            if !entry.in_use() {
+                self.timers.clear(slot as usize, now);
+                continue;
+            }
+            match judge(entry) {
+                Due::Expire => {
+                    ended(entry, End::Expired);
+                    self.release(Slot(slot), now);
+                    ends += 1;
+                }
+                Due::Again(deadline) => self.young_no_more(Slot(slot), entry, deadline),
+            }
+        }
+        while ends < ENDS_PER_BURST && self.wants_room() {
+            let Some(slot) = self.oldest_half_open() else { break };
+            if let Some(entry) = self.entry(slot) {
+                ended(entry, End::Evicted);
+            }
+            self.release(slot, now);
+            ends += 1;
+        }
+        ends
+    }
+
+    /// Ends a session on command; false if the slot is free. Between bursts only.
+    pub fn terminate(&mut self, slot: Slot, now: Ticks) -> bool {
+        let in_use = self.entry(slot).is_some_and(Entry::in_use);
+        if in_use {
+            self.release(slot, now);
+        }
+        in_use
+    }
+
+    fn wants_room(&self) -> bool {
+        self.population.half_open > self.config.half_open_max
+            || (self.free_len < RESERVE.min(self.entries.len() / 2) && self.population.half_open > 0)
+    }
+
+    /// The first timer of a young session comes when it is old enough to be mirrored.
+    fn young_no_more(&mut self, slot: Slot, entry: &Entry, deadline: Ticks) {
+        self.timers.set(slot.0 as usize, deadline);
+        let path = entry.path();
+        if path.flags & flags::YOUNG != 0 {
+            entry.update(|e| e.path(Path { flags: path.flags & !flags::YOUNG, ..path }));
+            self.changed(slot, crate::session::is_replicated(entry.proto(), entry.state()));
+        }
+    }
+
+    fn release(&mut self, slot: Slot, now: Ticks) {
+        let Some(entry) = self.entries.get(slot.0 as usize) else { return };
+        let keys = entry.keys();
+        self.unindex(slot, &keys);
+        let class = Class::of(keys[0].proto());
+        self.population.in_use[class as usize] -= 1;
+        if class == Class::Tcp && crate::session::is_half_open(entry.state()) {
+            self.handshake_changed(slot, true, false);
+        }
+        entry.clear();
+        self.timers.clear(slot.0 as usize, now);
+        self.free[self.free_len] = slot.0;
+        self.free_len += 1;
+    }
+
+    fn unindex(&mut self, slot: Slot, keys: &[FlowKey; 2]) {
+        for (key, dir) in keys.iter().zip([Dir::Initiator, Dir::Responder]) {
+            let hash = self.hash(key);
+            let removed = self.index.remove(hash, slot, dir);
+            debug_assert!(removed, "a session's key was not in the index");
+        }
+    }
+
+    /// Lamport: above everything this worker has written and above the slot's own (decision 17).
+    #[inline(always)]
+    fn next_version(&mut self, slot_version: u64) -> u64 {
+        self.counter = self.counter.max(slot_version & COUNTER_MASK) + 1;
+        u64::from(self.config.term) << 44 | self.counter & COUNTER_MASK
+    }
+
+    fn opened_half(&mut self, slot: Slot, version: u64) {
+        self.population.half_open += 1;
+        if self.half_open.len() == self.half_open.capacity() {
+            for _ in 0..ROTATIONS {
+                let Some(front) = self.half_open.pop_front() else { break };
+                if !self.is_half_open(front) {
+                    break;
+                }
+                self.half_open.push_back(front);
+            }
+        }
+        if self.half_open.len() < self.half_open.capacity() {
+            self.half_open.push_back((slot, version as u32));
+        }
+    }
+
+    fn oldest_half_open(&mut self) -> Option<Slot> {
+        while let Some(front) = self.half_open.pop_front() {
+            if self.is_half_open(front) {
+                return Some(front.0);
+            }
+        }
+        None
+    }
+
+    /// True if the queue's entry still names a handshake under way, and not the slot's next tenant:
+    /// a handshake never changes its version.
+    fn is_half_open(&self, (slot, version): (Slot, u32)) -> bool {
+        self.entry(slot).is_some_and(|entry| {
+            entry.in_use()
+                && entry.version() as u32 == version
+                && entry.proto() == Proto::TCP
+                && crate::session::is_half_open(entry.state())
+        })
+    }
+}
+
+/// What an early stage found in the index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guess {
+    /// A fingerprint matches: probably this session.
+    Slot(Slot, Dir),
+    /// Nothing in the primary bucket, but keys of it live in another one.
+    Alternate,
+    /// No session.
+    Nothing,
+}
