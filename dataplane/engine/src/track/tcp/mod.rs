@@ -18,7 +18,7 @@
 //! A segment is in order if all four of van Rooij's bounds hold:
 //!
 //! ```text
-//!   I    end ≤ max_end(sender) + 1                      (+1: a zero-window probe carries a byte)
+//!   I    end ≤ max_end(sender) + 2                      (a zero-window probe's byte, a FIN behind it)
 //!   II   end ≥ end(sender) − max_window(receiver) − 4   (retransmissions, keep-alives)
 //!   III  ack ≤ end(receiver)
 //!   IV   ack ≥ end(receiver) − max_window(sender) − 4

@@ -5,7 +5,7 @@
 //! data that it has not acknowledged yet. Both ends of that range count as exact.
 
 use super::super::{Dir, Verdict, Why};
-use super::window::within;
+use super::window::{PROBE, within};
 use super::{Segment, TcpConn, TcpState, conn_flags};
 use wire::tcp_flags;
 
@@ -16,7 +16,7 @@ pub(super) fn on_rst(conn: &mut TcpConn, dir: Dir, seg: &Segment) -> Verdict {
     let seq = seg.fields.seq;
     let (sender, receiver) = (conn.half(dir), conn.half(dir.other()));
     let is_exact = seq == receiver.ack || seq == sender.end;
-    let is_near = within(seq, receiver.ack, sender.max_end.wrapping_add(1));
+    let is_near = within(seq, receiver.ack, sender.max_end.wrapping_add(PROBE));
     let acks = seg.fields.flags & tcp_flags::ACK != 0;
     match conn.state {
         TcpState::Closed if is_exact || is_near => Verdict::PassUnlearned(Why::AfterClose),

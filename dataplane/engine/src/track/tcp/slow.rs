@@ -45,8 +45,9 @@ fn on_ack(conn: &mut TcpConn, dir: Dir, seg: &Segment, is_fin: bool) -> Verdict 
             return Verdict::Invalid(Why::FinMoved);
         }
     } else if is_fin {
-        // Nothing that was sent may lie behind the FIN.
-        if after(view.end, payload_end) {
+        // Nothing that was sent may lie behind the FIN. An ACK sent after it and seen before it has moved
+        // `end` over it already.
+        if after(view.end, fin_end) {
             return Verdict::Invalid(Why::FinMoved);
         }
         learned.end = fin_end;

@@ -45,7 +45,7 @@ pub(super) fn on_syn(conn: &mut TcpConn, dir: Dir, seg: &Segment) -> Verdict {
         }
         (_, Dir::Initiator) => {
             conn.mark = seq;
-            conn.mark_scale = seg.options.scale.unwrap_or(NO_SCALE);
+            conn.mark_scale = seg.options.scale.map_or(NO_SCALE, |scale| scale.min(14));
             conn.flags |= conn_flags::MARKED;
             Verdict::PassUnlearned(Why::SynOnLive)
         }
@@ -79,7 +79,9 @@ fn repeated_syn_ack(conn: &mut TcpConn, seg: &Segment) -> Verdict {
     let (initiator, responder) = (conn.half(Dir::Initiator), conn.half(Dir::Responder));
     if within(seg.fields.ack, responder.ack, initiator.end) {
         // `ack` of the initiator is the responder's first number until it has acknowledged it.
-        if initiator.ack != seg.fields.seq {
+        if initiator.ack == seg.fields.seq {
+            conn.repeat_syn_ack(seg);
+        } else {
             conn.take_syn_ack(seg);
         }
         return Verdict::Accept { changed: false };
@@ -169,6 +171,21 @@ impl TcpConn {
         self.set(conn_flags::SYN_ACKED, Dir::Initiator);
         self.unmark();
         self.state = TcpState::SynReceived;
+    }
+
+    /// The same SYN-ACK again, perhaps with another window: the initiator may see either one.
+    fn repeat_syn_ack(&mut self, seg: &Segment) {
+        let fields = &seg.fields;
+        let responder = &mut self.halves[1];
+        let end = seg.payload_end().wrapping_add(1);
+        if after(end, responder.end) {
+            responder.end = end;
+        }
+        if after(fields.ack, responder.ack) {
+            responder.ack = fields.ack;
+        }
+        responder.max_window = responder.max_window.max(in_units(fields.window, responder.scale));
+        self.widen(Dir::Initiator, fields.ack, u32::from(fields.window));
     }
 
     /// The responder's own SYN crosses the initiator's.

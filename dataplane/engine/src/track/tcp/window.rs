@@ -6,6 +6,8 @@ use super::super::Why;
 
 /// Below the lower bounds: a keep-alive's `una − 1`, a probe's byte and a FIN outside the window.
 const SLACK: u32 = 4;
+/// Above the upper bound: a zero-window probe's byte and a FIN behind it.
+pub(super) const PROBE: u32 = 2;
 /// Old duplicates may be this much older than the window allows, however small it is.
 const MIN_BACKWARD: u32 = 66_000;
 /// No bound reaches further than this, so that comparisons stay unambiguous.
@@ -70,7 +72,7 @@ impl View {
     pub(super) fn fits(&self, fields: &TcpFields) -> Option<Learned> {
         let end = fields.seq.wrapping_add(u32::from(fields.payload_len));
         let low = self.end.wrapping_sub(self.peer_window).wrapping_sub(SLACK);
-        let high = self.max_end.wrapping_add(1);
+        let high = self.max_end.wrapping_add(PROBE);
         let ack_span = self.own_window().wrapping_add(SLACK);
         let ack_low = self.peer_end.wrapping_sub(ack_span);
         // One branch, not two: `&` on purpose.
@@ -95,20 +97,22 @@ impl View {
     pub(super) fn misfit(&self, fields: &TcpFields) -> Misfit {
         let end = fields.seq.wrapping_add(u32::from(fields.payload_len));
         let oldest = self.end.wrapping_sub(backward(self.peer_window));
-        let high = self.max_end.wrapping_add(1);
-        if !after(fields.ack, self.peer_end) {
-            let ack_oldest = self.peer_end.wrapping_sub(backward(self.own_window()));
-            if after(ack_oldest, fields.ack) {
-                return Misfit::Refuse(Why::AckTooOld);
-            }
-        } else {
+        let high = self.max_end.wrapping_add(PROBE);
+        if after(fields.ack, self.peer_end) {
             return Misfit::Refuse(Why::AckUnsent);
+        }
+        let ack_oldest = self.peer_end.wrapping_sub(backward(self.own_window()));
+        let ack_span = self.own_window().wrapping_add(SLACK);
+        let is_ack_old = self.peer_end.wrapping_sub(fields.ack) > ack_span;
+        // New data never comes with an old acknowledgement: what is older overtook nothing.
+        if after(ack_oldest, fields.ack) || (is_ack_old && after(end, self.end)) {
+            return Misfit::Refuse(Why::AckTooOld);
         }
         if within(end, oldest, high) {
             Misfit::Pass(Why::OldDuplicate)
         } else if end.wrapping_sub(high) <= self.peer_window.min(MAX_REACH) {
             Misfit::Pass(Why::Overshoot)
-        } else if after(end, high) {
+        } else if after(end, self.end) {
             Misfit::Refuse(Why::SeqTooNew)
         } else {
             Misfit::Refuse(Why::SeqTooOld)
