@@ -124,7 +124,8 @@ pub fn neighbour_advertisement(
 ///
 /// `None` as well for packets about which nothing may be said: errors and unknown ICMP messages,
 /// neighbour discovery, later fragments, link-layer or IP groups as destination (RFC 1122 §3.2.2,
-/// RFC 4443 §2.4 e), or `from` of the other family. Sources that name no single host were refused by
+/// RFC 4443 §2.4 e), packets with less than the eight bytes of transport header that a receiver needs to
+/// tell whose error it is (RFC 792), or `from` of the other family. Sources that name no single host were refused by
 /// [`crate::parse()`], but for the unspecified one, which is refused here.
 pub fn icmp_error(
     out: &mut [u8],
@@ -144,6 +145,9 @@ pub fn icmp_error(
         Addr::V6(_) => (40 + 8, MAX_ERROR_V6, error.v6()),
     };
     let quote = packet.get(..max - headers_len).unwrap_or(packet);
+    if quote.len() < usize::from(desc.l4 - desc.l3) + 8 {
+        return None;
+    }
     let key = FlowKey::new(from, to, icmp_proto(from), 0, 0)?;
     let at = headers(out, link, &key, TTL, ERROR_TRAFFIC_CLASS, 8 + quote.len())?;
     let message = out.get_mut(at..at + 8 + quote.len())?;
@@ -155,7 +159,7 @@ pub fn icmp_error(
 
 /// Turns an echo request into its reply, in place: addresses swapped, TTL fresh, checksums mended
 /// (a wrong one stays wrong). Returns the frame's length without link padding. `None`, with nothing
-/// written, if it is no request to one host, or has options or extension headers.
+/// written, if it is no request to one host on either layer, or has options or extension headers.
 pub fn echo_reply_in_place(frame: &mut [u8], desc: &Desc) -> Option<usize> {
     if desc.kind != Kind::EchoRequest || desc.has_options || is_group(desc.key.dst()) {
         return None;
@@ -166,6 +170,9 @@ pub fn echo_reply_in_place(frame: &mut [u8], desc: &Desc) -> Option<usize> {
         return None;
     }
     let link = EtherHeader::view(frame).map(|header| Link { src: header.dst(), dst: header.src() })?;
+    if link.src.is_group() {
+        return None;
+    }
     // Swapping addresses changes no sum; the message's type and the TTL do.
     let (request, reply) = if desc.key.is_v6() { (128u16, 129u16) } else { (8, 0) };
     let change = Change::new().u16(request << 8, reply << 8);
@@ -192,7 +199,7 @@ pub fn echo_reply_in_place(frame: &mut [u8], desc: &Desc) -> Option<usize> {
 
 /// The reset that answers the segment `desc` found, as its receiver would send it (RFC 9293 §3.10.7.1):
 /// at the acknowledged number if it acknowledges anything, else at zero and acknowledging all of it.
-/// `None` as well for a reset or anything that is no TCP.
+/// `None` as well for a reset, a segment to a group, or anything that is no TCP.
 pub fn tcp_reset(out: &mut [u8], link: Link, desc: &Desc) -> Option<usize> {
     let tcp = &desc.tcp;
     if desc.kind != Kind::Tcp || tcp.flags & tcp_flags::RST != 0 || is_group(desc.key.dst()) {
@@ -208,10 +215,10 @@ pub fn tcp_reset(out: &mut [u8], link: Link, desc: &Desc) -> Option<usize> {
 
 /// The bare ACK that answers the segment `desc` found with the numbers that its receiver would use if it
 /// had taken it: `seq` its acknowledgement number, `ack` the number behind it. `None` as well for a
-/// reset, for a segment that acknowledges nothing, or for anything that is no TCP.
+/// reset, for a segment that acknowledges nothing or went to a group, or for anything that is no TCP.
 pub fn tcp_ack(out: &mut [u8], link: Link, desc: &Desc, window: u16) -> Option<usize> {
     let flags = desc.tcp.flags & (tcp_flags::RST | tcp_flags::ACK);
-    if desc.kind != Kind::Tcp || flags != tcp_flags::ACK {
+    if desc.kind != Kind::Tcp || flags != tcp_flags::ACK || is_group(desc.key.dst()) {
         return None;
     }
     let control = Control { seq: desc.tcp.ack, ack: end_seq(desc), flags: tcp_flags::ACK, window };
@@ -473,6 +480,19 @@ mod tests {
         }
     }
 
+    /// Found by the hostile-bytes property: the answer would have been one that everybody refuses.
+    #[test]
+    fn packets_too_short_to_be_recognised_cause_no_error() {
+        let mut out = [0u8; 2048];
+        for (router, src, dst) in families() {
+            for (payload_len, answered) in [(0, false), (7, false), (8, true)] {
+                let frame = Frame::ip(src, dst, Proto(2)).payload_len(payload_len).bytes();
+                let said = icmp_error(&mut out, LINK, router, (&frame, &desc(&frame)), IcmpError::NoRoute);
+                assert_eq!(said.is_some(), answered);
+            }
+        }
+    }
+
     #[test]
     fn echo_is_answered_in_place() {
         for (own, src, _) in families() {
@@ -491,6 +511,10 @@ mod tests {
             assert_eq!(echo_reply_in_place(&mut wrong, &parsed), Some(wrong.len()));
             assert!(!is_intact(&wrong));
         }
+        // The second found by the hostile-bytes property: the reply's sender would have been a group.
+        let mut smurf = Frame::echo_request(SRC, ROUTER, 7, 9).eth(PEER, MacAddr::BROADCAST).bytes();
+        let parsed = desc(&smurf);
+        assert_eq!(echo_reply_in_place(&mut smurf, &parsed), None);
         let mut smurf = Frame::echo_request(SRC, [255; 4], 7, 9).bytes();
         let parsed = desc(&smurf);
         assert_eq!(echo_reply_in_place(&mut smurf, &parsed), None);
@@ -532,6 +556,13 @@ mod tests {
             assert_eq!((tcp.seq, tcp.ack, tcp.flags, tcp.window, tcp.payload_len), (77, 10, ACK, 512, 0));
             let syn = Frame::tcp(src, dst, 1, 2).flags(SYN).bytes();
             assert_eq!(tcp_ack(&mut out, LINK, &desc(&syn), 512), None);
+        }
+        // Found by the hostile-bytes property: the answer's sender would have been a group.
+        for to_group in
+            [Frame::tcp(SRC, [224, 0, 0, 1], 1, 2).bytes(), Frame::tcp(SRC6, nd::ALL_NODES, 1, 2).bytes()]
+        {
+            assert_eq!(tcp_ack(&mut out, LINK, &desc(&to_group), 512), None);
+            assert_eq!(tcp_reset(&mut out, LINK, &desc(&to_group)), None);
         }
     }
 }

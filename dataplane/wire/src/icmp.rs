@@ -125,7 +125,9 @@ fn quoted_v6(packet: &[u8]) -> Option<(FlowKey, usize)> {
         let [following, len, ..] = *packet.get(at..)?.first_chunk::<8>()?;
         at += match next {
             HOP_BY_HOP | ROUTING | DEST_OPTIONS => (usize::from(len) + 1) * 8,
-            AUTHENTICATION => (usize::from(len) + 2) * 4,
+            // RFC 4302 §2: SPI and sequence number are always there.
+            AUTHENTICATION if len > 0 => (usize::from(len) + 2) * 4,
+            AUTHENTICATION => return None,
             FRAGMENT => {
                 let (fragment, _) = FragmentHeader::ref_from_prefix(packet.get(at..)?).ok()?;
                 if fragment.offset_more.get() & 0xfff8 != 0 {

@@ -159,6 +159,15 @@ mod tests {
         assert_eq!(parse(&beyond, beyond.len()).unwrap_err(), bad);
     }
 
+    /// Found by the comparison with etherparse: eight bytes with SPI and no sequence number.
+    #[test]
+    fn an_authentication_header_has_its_fixed_part() {
+        let mut bytes = Frame::udp(SRC, DST, 1, 2).extension(AUTHENTICATION, &[0; 6]).bytes();
+        assert_eq!(parse(&bytes, bytes.len()).unwrap_err(), ParseError::BadExtensionHeaders);
+        bytes[55] = 1;
+        assert_eq!(parse(&bytes, bytes.len()).unwrap_err(), ParseError::BadUdpLen);
+    }
+
     #[test]
     fn opaque_and_absent_payloads_are_other_ip() {
         for proto in [Proto::ESP, Proto(59), Proto(135), Proto::ICMP] {
@@ -201,6 +210,11 @@ mod tests {
         }
         assert_eq!(error(&Frame::udp(SRC, SRC, 1, 2)), ParseError::LandAttack);
         assert_eq!(desc(&Frame::udp(SRC, all_nodes, 1, 2)).kind, Kind::Udp);
+        // A host without an address joins groups, with a router alert (RFC 3810 §5), and does nothing else.
+        let report = Frame::icmp(unspecified, all_nodes, 143, 0, [0; 4]).extension(HOP_BY_HOP, &[5, 2]);
+        assert_eq!(desc(&report).kind, Kind::IcmpOther);
+        let datagram = Frame::udp(unspecified, all_nodes, 1, 2).extension(HOP_BY_HOP, &[5, 2]);
+        assert_eq!(error(&datagram), ParseError::SourceAddress);
         // NAT64's prefix begins with a zero byte, too.
         assert_eq!(desc(&Frame::udp([0x64, 0xff9b, 0, 0, 0, 0, 1, 2], DST, 1, 2)).kind, Kind::Udp);
     }

@@ -344,7 +344,9 @@ fn ipv6_rest(mut packet: Packet<'_>, desc: &mut Desc) -> Result<Kind, ParseError
             AUTHENTICATION => (usize::from(h[1]) + 2) * 4,
             _ => (usize::from(h[1]) + 1) * 8,
         };
-        if len > packet.len() || packet.l4 - start + len > MAX_EXTENSION_BYTES {
+        // RFC 4302 §2: SPI and sequence number are always there.
+        let cut_short = next == AUTHENTICATION && len < 12;
+        if cut_short || len > packet.len() || packet.l4 - start + len > MAX_EXTENSION_BYTES {
             return Err(ParseError::BadExtensionHeaders);
         }
         if packet.l4 + len > packet.bytes.len() {
@@ -369,6 +371,10 @@ fn ipv6_rest(mut packet: Packet<'_>, desc: &mut Desc) -> Result<Kind, ParseError
             }
             _ => {}
         }
+    }
+    // The router alert let an unspecified source come this far; only discovery may have one.
+    if desc.key.a[..2] == [0; 2] && desc.key.proto() != Proto::ICMP6 {
+        return Err(ParseError::SourceAddress);
     }
     upper(&packet, desc)
 }
