@@ -6,7 +6,7 @@
 
 use crate::desc::{Desc, Kind};
 use crate::ipv4::Ipv4Header;
-use crate::ipv6::{FragmentHeader, Ipv6Header};
+use crate::ipv6::{AUTHENTICATION, DEST_OPTIONS, FRAGMENT, FragmentHeader, HOP_BY_HOP, Ipv6Header, ROUTING};
 use crate::key::{FlowKey, Proto};
 use crate::parse::MAX_EXTENSION_HEADERS;
 use zerocopy::byteorder::network_endian::U16;
@@ -114,11 +114,6 @@ fn quoted_v4(packet: &[u8]) -> Option<(FlowKey, usize)> {
 
 /// The same behind extension headers, under the parser's bounds.
 fn quoted_v6(packet: &[u8]) -> Option<(FlowKey, usize)> {
-    const HOP_BY_HOP: u8 = 0;
-    const ROUTING: u8 = 43;
-    const FRAGMENT: u8 = 44;
-    const AUTHENTICATION: u8 = 51;
-    const DEST_OPTIONS: u8 = 60;
     let header = Ipv6Header::view(packet)?;
     let (mut next, mut at) = (header.next_header, crate::ipv6::HEADER_LEN);
     for _ in 0..=MAX_EXTENSION_HEADERS {

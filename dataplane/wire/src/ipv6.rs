@@ -9,6 +9,17 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 /// Length of the fixed header.
 pub const HEADER_LEN: usize = 40;
 
+/// Extension headers that are walked (RFC 8200 §4.1): hop-by-hop options, only right behind the fixed header.
+pub const HOP_BY_HOP: u8 = 0;
+/// Routing (§4.4).
+pub const ROUTING: u8 = 43;
+/// Fragment (§4.5).
+pub const FRAGMENT: u8 = 44;
+/// Authentication (RFC 4302).
+pub const AUTHENTICATION: u8 = 51;
+/// Destination options (§4.6).
+pub const DEST_OPTIONS: u8 = 60;
+
 /// The fixed header, as it lies in a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
@@ -99,10 +110,6 @@ mod tests {
 
     const SRC: [u16; 8] = [0xfd00, 1, 0, 0, 0, 0, 0, 0x10];
     const DST: [u16; 8] = [0xfd00, 2, 0, 0, 0, 0, 0, 0x10];
-    const HOP_BY_HOP: u8 = 0;
-    const ROUTING: u8 = 43;
-    const AUTHENTICATION: u8 = 51;
-    const DEST_OPTIONS: u8 = 60;
 
     fn desc(frame: &Frame) -> Desc {
         let bytes = frame.bytes();

@@ -10,6 +10,7 @@
 //! passes: the engine decides.
 
 use crate::desc::{Desc, Kind, TcpFields};
+use crate::ipv6::{AUTHENTICATION, DEST_OPTIONS, FRAGMENT, HOP_BY_HOP, ROUTING};
 use crate::key::{FlowKey, Proto};
 pub use crate::parse_error::ParseError;
 
@@ -379,12 +380,6 @@ fn ipv6_rest(mut packet: Packet<'_>, desc: &mut Desc) -> Result<Kind, ParseError
     upper(&packet, desc)
 }
 
-const HOP_BY_HOP: u8 = 0;
-const ROUTING: u8 = 43;
-const FRAGMENT: u8 = 44;
-const AUTHENTICATION: u8 = 51;
-const DEST_OPTIONS: u8 = 60;
-
 #[cold]
 #[inline(never)]
 fn ipv4_fragment(packet: &Packet<'_>, field: u16) -> Result<Kind, ParseError> {
@@ -670,5 +665,29 @@ mod tests {
         let bytes = syn.clone().bad_ip_checksum().bytes();
         assert!(parse_with(&bytes, bytes.len(), true).is_ok());
         assert_eq!(error(&syn.flags(0)), ParseError::BadTcpFlags);
+    }
+
+    #[test]
+    fn link_layer_refusals_are_named() {
+        let frame = || Frame::tcp(CLIENT, SERVER, 1, 2);
+        assert_eq!(error(&frame().vlan(7)), ParseError::VlanTagged);
+        assert_eq!(error(&Frame::link(0x88a8, &[0; 46])), ParseError::VlanTagged);
+        assert_eq!(error(&Frame::link(0x88cc, &[0; 4])), ParseError::NotIpOrArp);
+        // An 802.3 length, as spanning tree sends it
+        assert_eq!(error(&Frame::link(0x0026, &[0; 46])), ParseError::NotIpOrArp);
+        assert_eq!(error(&frame().eth(MacAddr([3; 6]), MacAddr([2; 6]))), ParseError::BadSourceMac);
+        let bytes = frame().bytes();
+        for len in 0..34 {
+            assert_eq!(parse(&bytes[..len], len).unwrap_err(), ParseError::TooShort);
+            assert_eq!(parse(&bytes[..len], 60).unwrap_err(), ParseError::HeadersSplit, "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn what_only_a_policy_refuses_passes() {
+        assert_eq!(desc(&Frame::udp(CLIENT, [224, 0, 0, 251], 5353, 5353)).kind, Kind::Udp);
+        assert_eq!(desc(&Frame::udp(CLIENT, [255; 4], 68, 67)).kind, Kind::Udp);
+        assert_eq!(desc(&Frame::tcp(CLIENT, SERVER, 0, 0)).kind, Kind::Tcp);
+        assert_eq!(desc(&Frame::ip(CLIENT, SERVER, Proto::ESP)).kind, Kind::OtherIp);
     }
 }

@@ -64,6 +64,13 @@ impl ToeplitzKey {
         self.hash_folded(fold_addresses(key) ^ ports)
     }
 
+    /// The same for a key as [`crate::parse()`] makes it and a session holds it, without knowing the kind:
+    /// other kinds have no ports, or (echo) the identifier twice, which cancels out.
+    #[inline(always)]
+    pub fn flow_hash(&self, key: &FlowKey) -> u32 {
+        self.hash_folded(fold_addresses(key) ^ fold_ports(key))
+    }
+
     const fn tables(word: u16) -> Self {
         let mut key = ToeplitzKey { word, high: [0; 256], low: [0; 256] };
         let mut byte = 0;
@@ -171,6 +178,24 @@ mod tests {
                 buckets[usize::from(bucket(hash))] += 1;
             }
             assert_eq!(buckets, [512; BUCKETS], "word {word:04x}");
+        }
+    }
+
+    #[test]
+    fn parsed_keys_hash_alike_with_and_without_their_kind() {
+        use crate::craft::Frame;
+        let (src, dst) = ([10, 1, 0, 10], [10, 2, 0, 10]);
+        let key = ToeplitzKey::default();
+        for frame in [
+            Frame::tcp(src, dst, 40_000, 80),
+            Frame::udp(src, dst, 5_353, 53),
+            Frame::udp(src, dst, 5_353, 53).payload_len(8).fragment(0, true),
+            Frame::echo_request(src, dst, 0x1234, 1),
+            Frame::ip(src, dst, Proto::GRE).payload_len(8),
+        ] {
+            let bytes = frame.bytes();
+            let desc = crate::parse(&bytes, bytes.len()).unwrap();
+            assert_eq!(key.flow_hash(&desc.key), key.steering_hash(&desc.key, desc.kind), "{desc:?}");
         }
     }
 
