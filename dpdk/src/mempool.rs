@@ -187,6 +187,9 @@ impl Mempool {
     /// none (false).
     #[inline]
     pub fn alloc_bulk<const N: usize>(&self, out: &mut ArrayVec<Mbuf, N>, count: usize) -> bool {
+        if count == 0 {
+            return true;
+        }
         if count > out.remaining_capacity() {
             return false;
         }

@@ -66,9 +66,8 @@ const OPAQUE: &[&str] = &["rte_mbuf", "rte_mempool", "rte_ring", "rte_device", "
 
 fn main() {
     if let Err(error) = run() {
-        // One line, as cargo shows it: `error: dpdk-sys@…: …`.
+        // One line, as cargo shows it (`error: dpdk-sys@…: …`), and it then ends the build by itself.
         println!("cargo::error={}", error.to_string().replace('\n', "; "));
-        std::process::exit(1);
     }
 }
 
@@ -103,15 +102,19 @@ fn run() -> Result<(), Box<dyn Error>> {
 }
 
 fn missing_dpdk(error: &pkg_config::Error) -> String {
-    match error {
+    let said = match error {
         pkg_config::Error::Command { .. } => {
-            "pkg-config does not run; install it: apt-get install pkg-config libdpdk-dev".to_owned()
+            return "pkg-config does not run; install it: apt-get install pkg-config libdpdk-dev".to_owned();
         }
-        _ => format!(
-            "DPDK {OLDEST_DPDK} or newer was not found by pkg-config (libdpdk); install it: \
-             apt-get install libdpdk-dev, or set PKG_CONFIG_PATH to where libdpdk.pc is"
-        ),
-    }
+        pkg_config::Error::ProbeFailure { output, .. } | pkg_config::Error::Failure { output, .. } => {
+            String::from_utf8_lossy(&output.stderr).lines().last().unwrap_or_default().to_owned()
+        }
+        other => other.to_string(),
+    };
+    format!(
+        "DPDK {OLDEST_DPDK} or newer was not found ({said}); install it: apt-get install libdpdk-dev, or set \
+         PKG_CONFIG_PATH to where libdpdk.pc is"
+    )
 }
 
 /// The compiler flags that the pkg-config crate drops, without which the headers do not compile.
@@ -121,7 +124,7 @@ fn header_flags(library: &pkg_config::Library) -> Result<Vec<String>, Box<dyn Er
     let text = String::from_utf8(output.stdout)?;
     let mut flags: Vec<String> = library.include_paths.iter().map(|p| format!("-I{}", p.display())).collect();
     flags.extend(["-include".to_owned(), "rte_config.h".to_owned()]);
-    flags.extend(text.split_whitespace().filter(|flag| flag.starts_with("-march=")).map(str::to_owned));
+    flags.extend(text.split_whitespace().filter(|flag| flag.starts_with("-m")).map(str::to_owned));
     Ok(flags)
 }
 
@@ -137,6 +140,9 @@ fn pin_libclang() -> Result<(), Box<dyn Error>> {
         .arg("-print-resource-dir")
         .output()
         .map_err(|error| format!("`{clang}` does not run ({error}), which bindgen needs; {INSTALL}"))?;
+    if !output.status.success() {
+        return Err(format!("`{clang}` failed ({}), which bindgen needs; {INSTALL}", output.status).into());
+    }
     let resources = PathBuf::from(String::from_utf8(output.stdout)?.trim());
     // …/llvm-14/lib/clang/14.0.6 → …/llvm-14/lib
     let directory = resources.ancestors().nth(2).unwrap_or(Path::new("")).to_owned();
