@@ -113,7 +113,7 @@ fn start_testpmd() -> Result<Running> {
     let mut command = exec::on(Host::A, "dpdk-testpmd");
     command.args(["-l", "0,1", "--no-pci", "--in-memory", "-m", "256"]);
     for (index, link) in LINKS.iter().enumerate() {
-        command.arg(format!("--vdev=net_af_packet{index},iface={}", link.node_interface));
+        command.arg(format!("--vdev={}", link.device(index)));
     }
     // Not interactive, its standard input open: it ends when that closes.
     command.args([

@@ -43,8 +43,8 @@ impl NodeConfig {
                     })
                     .collect();
                 format!(
-                    "[[port]]\nname = \"{zone}\"\ndevice = \"net_af_packet{index},iface={}\"\nzone = \"{zone}\"\naddresses = [{}]\nmtu = 1500\n\n",
-                    link.node_interface,
+                    "[[port]]\nname = \"{zone}\"\ndevice = \"{}\"\nzone = \"{zone}\"\naddresses = [{}]\nmtu = 1500\n\n",
+                    link.device(index),
                     addresses.join(", ")
                 )
             })
@@ -158,8 +158,8 @@ mod tests {
     fn the_default_has_both_ports_and_the_block_before_the_allow() {
         let config = NodeConfig::lab_default(Host::A).unwrap();
         let ports = config.table["port"].as_array().unwrap();
-        assert_eq!(ports[0]["device"].as_str(), Some("net_af_packet0,iface=lan0"));
-        assert_eq!(ports[1]["device"].as_str(), Some("net_af_packet1,iface=wan0"));
+        assert_eq!(ports[0]["device"].as_str(), Some("net_af_packet0,iface=lan0,framecnt=2048"));
+        assert_eq!(ports[1]["device"].as_str(), Some("net_af_packet1,iface=wan0,framecnt=2048"));
         assert_eq!(ports[0]["zone"].as_str(), Some("lan"));
         let addresses: Vec<_> =
             ports[1]["addresses"].as_array().unwrap().iter().map(|value| value.as_str().unwrap()).collect();

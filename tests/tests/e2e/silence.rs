@@ -12,14 +12,14 @@ fn the_nodes_kernel_sends_nothing_whatever_is_sent_to_it() {
         for family in Family::BOTH {
             // Neighbour discovery for the gateway, and, once that is known, packets for it and through it.
             let gateway = link.host.gateway(family).unwrap();
-            assert_eq!(ping(link.host, gateway, 3, &["-W", "1"]).unwrap().received, 0);
+            assert_eq!(ping(link.host, gateway, 3, &["-w", "1"]).unwrap().received, 0);
             let mut command = std::process::Command::new("ip");
             command.args(["-n", link.host.namespace(), "neighbour", "replace", &gateway.to_string()]);
             command.args(["lladdr", link.node_mac, "dev", "eth0"]);
             lab::exec::check(&mut command, lab::exec::SHORT).unwrap();
-            assert_eq!(ping(link.host, gateway, 3, &["-W", "1"]).unwrap().received, 0);
+            assert_eq!(ping(link.host, gateway, 3, &["-w", "1"]).unwrap().received, 0);
             let far = if link.host == Host::Client { family.server() } else { family.client() };
-            assert_eq!(ping(link.host, far, 3, &["-W", "1", "-t", "1"]).unwrap().received, 0);
+            assert_eq!(ping(link.host, far, 3, &["-w", "1", "-t", "1"]).unwrap().received, 0);
         }
     }
     for link in LINKS {
@@ -35,8 +35,8 @@ fn every_frame_that_leaves_the_node_was_sent_by_the_daemon() {
     let _server = EchoServer::start(Host::Server, 7007).unwrap();
     for family in Family::BOTH {
         assert_eq!(connections(family, 7007, 20).round(0), 20);
-        ping(Host::Client, Host::Client.gateway(family).unwrap(), 2, &["-W", "1"]).unwrap();
-        ping(Host::Server, family.client(), 2, &["-W", "1"]).unwrap();
+        ping(Host::Client, Host::Client.gateway(family).unwrap(), 2, &["-w", "1"]).unwrap();
+        ping(Host::Server, family.client(), 2, &["-w", "1"]).unwrap();
     }
     std::thread::sleep(Duration::from_millis(300));
     // Nothing flows any more: both sides must have the same number.
