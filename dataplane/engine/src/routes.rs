@@ -14,7 +14,7 @@ use thiserror::Error;
 use wire::Addr;
 
 use crate::ids::PortId;
-use lpm::{Entry, Lpm, VALUE_MAX};
+use lpm::{Entry, Lpm4, Lpm6, PREFIXES_MAX};
 
 /// Who gets the frame.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -89,8 +89,8 @@ struct Hop {
 /// The routing table of one snapshot.
 #[derive(Clone, Debug)]
 pub struct Routes {
-    v4: Lpm<u32>,
-    v6: Lpm<u128>,
+    v4: Lpm4,
+    v6: Lpm6,
     hops: Vec<Hop>,
     routes: Vec<Route>,
 }
@@ -117,7 +117,7 @@ impl Routes {
         }
         v4.sort_unstable();
         v6.sort_unstable();
-        Ok(Routes { v4: Lpm::build(&v4, 0), v6: Lpm::build(&v6, 0), hops: hops.list, routes: sorted })
+        Ok(Routes { v4: Lpm4::build(&v4, 0), v6: Lpm6::build(&v6, 0), hops: hops.list, routes: sorted })
     }
 
     /// Where packets for `dst` go; `None` if no prefix covers it.
@@ -206,7 +206,7 @@ impl Hops {
     }
 }
 
-const _: () = assert!(MAX_ROUTES < VALUE_MAX as usize);
+const _: () = assert!(MAX_ROUTES <= PREFIXES_MAX);
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ use super::check::PolicyError;
 use super::rule::Rule;
 use super::services;
 use crate::routes;
-use crate::routes::lpm::{Entry, Runs16};
+use crate::routes::lpm::{Entry, PREFIXES_MAX, Runs16};
 
 /// What the parts of a policy that can grow may take, each.
 pub(super) const LIMIT_BYTES: usize = 256 << 20;
@@ -57,6 +57,56 @@ impl Classes {
     }
 }
 
+/// The classes of each rule: the other way round, for cutting planes out of them.
+pub(super) struct ClassesOfRules {
+    /// How many classes there are.
+    pub(super) classes: usize,
+    /// The rules that every class has.
+    pub(super) always: RuleBits,
+    /// The classes of the other rules.
+    lists: Vec<u32>,
+    /// Where each rule's list starts, and where the last one ends.
+    starts: Vec<usize>,
+}
+
+impl ClassesOfRules {
+    pub(super) fn new(rules: usize, classes: &Classes) -> Result<Self, PolicyError> {
+        let mut always = classes.sets.first().cloned().unwrap_or_default();
+        for set in &classes.sets {
+            always.iter_mut().zip(set.iter()).for_each(|(always, bits)| *always &= bits);
+        }
+        let others = |set: &RuleBits| -> RuleBits {
+            set.iter().zip(always.iter()).map(|(bits, always)| bits & !always).collect()
+        };
+        // Count, then fill.
+        let mut ends = vec![0; rules + 1];
+        for set in &classes.sets {
+            places(&others(set)).for_each(|rule| ends[rule] += 1);
+        }
+        let mut total = 0;
+        for end in &mut ends {
+            total += std::mem::replace(end, total);
+        }
+        if total * size_of::<u32>() > LIMIT_BYTES {
+            return Err(PolicyError::TooLarge { limit_mb: LIMIT_BYTES >> 20 });
+        }
+        let starts = ends.clone();
+        let mut lists = vec![0; total];
+        for (class, set) in classes.sets.iter().enumerate() {
+            for rule in places(&others(set)) {
+                lists[ends[rule]] = class as u32;
+                ends[rule] += 1;
+            }
+        }
+        Ok(Self { classes: classes.sets.len(), always, lists, starts })
+    }
+
+    /// The classes that have `rule`; none if all have it.
+    pub(super) fn of(&self, rule: usize) -> &[u32] {
+        &self.lists[self.starts[rule]..self.starts[rule + 1]]
+    }
+}
+
 /// The classes of one family's addresses, and the sorted prefixes that lead to them.
 pub(super) struct AddressClasses {
     pub(super) classes: Classes,
@@ -81,6 +131,9 @@ impl AddressClasses {
             }
             let of_family = list.iter().filter(|p| matches!(p, IpNet::V6(_)) == v6);
             prefixes.extend(of_family.map(|p| routes::entry(p, place as u32)));
+        }
+        if prefixes.len() > PREFIXES_MAX {
+            return Err(PolicyError::TooLarge { limit_mb: LIMIT_BYTES >> 20 });
         }
         prefixes.sort_unstable();
 

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use super::check::{self, Families, PolicyError};
-use super::classes::{self, AddressClasses, Classes, LIMIT_BYTES, RuleBits, ServiceClasses};
+use super::classes::{self, AddressClasses, Classes, ClassesOfRules, LIMIT_BYTES, RuleBits, ServiceClasses};
 use super::rule::{Decision, Rule, ZoneSet};
 use super::slots::RuleSlots;
-use super::{Addresses, Plane, Policy};
+use super::{Addresses, Plane, Policy, WIDE};
 use crate::ids::{RuleId, ZoneId};
-use crate::routes::lpm::Lpm;
+use crate::routes::lpm::{self, Cell, Lpm4, Lpm6};
 
 pub(super) fn compile(rules: &[Rule], slots: &mut RuleSlots) -> Result<Policy, PolicyError> {
     check::validate(rules)?;
@@ -22,9 +22,12 @@ pub(super) fn compile(rules: &[Rule], slots: &mut RuleSlots) -> Result<Policy, P
     let to = Zones::new(rules, |r| r.to);
 
     let mut planes = Planes::default();
+    let services_of_rules = ClassesOfRules::new(rules.len(), &services.classes)?;
     let mut pairs = [Vec::new(), Vec::new()];
     for (family, pairs) in pairs.iter_mut().enumerate() {
-        let dimensions = [&source[family].classes, &destination[family].classes, &services.classes];
+        let sources = ClassesOfRules::new(rules.len(), &source[family].classes)?;
+        let destinations = ClassesOfRules::new(rules.len(), &destination[family].classes)?;
+        let dimensions = [&sources, &destinations, &services_of_rules];
         let possible = of_family(rules, family == 1);
         let mut known = HashMap::new();
         for from in &from.groups.sets {
@@ -55,7 +58,8 @@ pub(super) fn compile(rules: &[Rule], slots: &mut RuleSlots) -> Result<Policy, P
         to: Box::new(to.group_of.map(|group| group as u8)),
         pairs,
         planes: planes.list,
-        offsets: planes.offsets,
+        cells: planes.cells,
+        vectors: planes.vectors,
         words: planes.words,
         members: planes.members,
         decisions,
@@ -65,7 +69,7 @@ pub(super) fn compile(rules: &[Rule], slots: &mut RuleSlots) -> Result<Policy, P
 }
 
 fn tables([v4, v6]: &[AddressClasses; 2]) -> Addresses {
-    Addresses { v4: Lpm::build(&v4.entries, v4.default), v6: Lpm::build(&v6.entries, v6.default) }
+    Addresses { v4: Lpm4::build(&v4.entries, v4.default), v6: Lpm6::build(&v6.entries, v6.default) }
 }
 
 fn decision(rule: &Rule, slot: u16) -> Decision {
@@ -127,69 +131,95 @@ impl Zones {
 #[derive(Default)]
 struct Planes {
     list: Vec<Plane>,
-    offsets: Vec<u32>,
+    cells: Vec<Cell>,
+    vectors: Vec<u64>,
     words: Vec<u64>,
     members: Vec<u16>,
-    /// Where equal vectors are already.
-    known: HashMap<Vec<u64>, u32>,
+    /// Where equal vectors of wide planes are already.
+    known: HashMap<Vec<u64>, u64>,
+    /// The vectors of the row under construction.
+    scratch: Vec<u64>,
 }
 
 impl Planes {
     /// A plane of these rules; `dimensions` are source, destination and service.
-    fn add(&mut self, members: &RuleBits, dimensions: [&Classes; 3]) -> Result<u32, PolicyError> {
-        let before: Vec<u32> = members
-            .iter()
-            .scan(0, |count, bits| Some(std::mem::replace(count, *count + bits.count_ones())))
-            .collect();
-        let [source, destination, service] = dimensions.map(|classes| {
-            let row = self.offsets.len() as u32;
-            for set in &classes.sets {
-                let vector = vector(set, members, &before);
-                let offset = self.place(vector);
-                self.offsets.push(offset);
-            }
-            row
-        });
-        let plane = Plane { source, destination, service, members: self.members.len() as u32 };
-        self.members.extend(classes::places(members).map(|place| place as u16));
-        self.list.push(plane);
-        let bytes = size_of_val(self.offsets.as_slice())
-            + size_of_val(self.words.as_slice())
-            + size_of_val(self.members.as_slice());
-        if bytes > LIMIT_BYTES {
+    fn add(&mut self, members: &RuleBits, dimensions: [&ClassesOfRules; 3]) -> Result<u32, PolicyError> {
+        let members: Vec<usize> = classes::places(members).collect();
+        let [source, destination, service] = dimensions.map(|classes| self.row(classes, &members));
+        let wide = if members.len() > 64 { WIDE } else { 0 };
+        self.list.push(Plane { source, destination, service, members: self.members.len() as u32 | wide });
+        self.members.extend(members.iter().map(|&place| place as u16));
+        if self.memory_bytes() > LIMIT_BYTES {
             return Err(PolicyError::TooLarge { limit_mb: LIMIT_BYTES >> 20 });
         }
         Ok((self.list.len() - 1) as u32)
     }
 
-    fn place(&mut self, vector: Vec<u64>) -> u32 {
+    /// The row of class → vector for one dimension of a plane.
+    fn row(&mut self, classes: &ClassesOfRules, members: &[usize]) -> u32 {
+        let words = members.len().div_ceil(64).max(1);
+        self.fill_scratch(classes, members, words);
+        let row = if words == 1 { self.scratch.clone() } else { self.placed(words) };
+        let start = self.cells.len();
+        self.cells.resize(start + row.len().div_ceil(64), Cell::default());
+        lpm::compress(&row, &mut self.cells[start..], &mut self.vectors);
+        start as u32
+    }
+
+    /// Leaves in `scratch` the vector of each class, `words` words long, over the members as bits.
+    fn fill_scratch(&mut self, classes: &ClassesOfRules, members: &[usize], words: usize) {
+        self.scratch.clear();
+        self.scratch.resize(classes.classes * words, 0);
+        for (bit, &rule) in members.iter().enumerate() {
+            let (word, mask) = (bit >> 6, 1 << (bit & 63));
+            if classes.always[rule >> 6] >> (rule & 63) & 1 == 1 {
+                self.scratch.iter_mut().skip(word).step_by(words).for_each(|bits| *bits |= mask);
+            }
+            for &class in classes.of(rule) {
+                self.scratch[class as usize * words + word] |= mask;
+            }
+        }
+    }
+
+    /// Where the vectors in `scratch` are in `words`, put there if they are new.
+    fn placed(&mut self, words: usize) -> Vec<u64> {
+        let scratch = std::mem::take(&mut self.scratch);
+        let mut row: Vec<u64> = Vec::with_capacity(scratch.len() / words);
+        let mut last: &[u64] = &[];
+        for vector in scratch.chunks(words) {
+            match row.last() {
+                Some(&value) if vector == last => row.push(value),
+                _ => row.push(self.place(sparse(vector))),
+            }
+            last = vector;
+        }
+        self.scratch = scratch;
+        row
+    }
+
+    fn place(&mut self, vector: Vec<u64>) -> u64 {
         let words = &mut self.words;
         *self.known.entry(vector).or_insert_with_key(|vector| {
-            let offset = words.len() as u32;
+            let offset = words.len() as u64;
             words.extend_from_slice(vector);
             offset
         })
     }
+
+    fn memory_bytes(&self) -> usize {
+        size_of_val(self.cells.as_slice())
+            + size_of_val(self.vectors.as_slice())
+            + size_of_val(self.words.as_slice())
+            + size_of_val(self.members.as_slice())
+    }
 }
 
-/// The members of a plane that are in `set`, as a summary word and the words that are not zero.
-fn vector(set: &RuleBits, members: &RuleBits, before: &[u32]) -> Vec<u64> {
+/// A summary word and the words that are not zero.
+fn sparse(dense: &[u64]) -> Vec<u64> {
     let mut vector = vec![0];
-    for ((&set, &members), &before) in set.iter().zip(members.iter()).zip(before) {
-        let mut rest = set & members;
-        while rest != 0 {
-            let bit = rest & rest.wrapping_neg();
-            rest ^= bit;
-            let place = before + (members & (bit - 1)).count_ones();
-            let word = 1 << (place >> 6);
-            if vector[0] & word == 0 {
-                vector[0] |= word;
-                vector.push(0);
-            }
-            if let Some(last) = vector.last_mut() {
-                *last |= 1 << (place & 63);
-            }
-        }
+    for (place, &word) in dense.iter().enumerate().filter(|&(_, &word)| word != 0) {
+        vector[0] |= 1 << place;
+        vector.push(word);
     }
     vector
 }

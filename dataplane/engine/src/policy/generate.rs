@@ -5,15 +5,15 @@
 //!
 //! | part | distribution |
 //! | --- | --- |
-//! | from, to | 80 % one zone, 10 % two, 10 % any zone but the firewall; `to` is the firewall itself in 5 % |
-//! | family | 60 % IPv4, 20 % IPv6, 20 % both (no prefixes on either side) |
-//! | source | 35 % any, else 1 prefix (70 %) or 2 to 6 |
-//! | destination | 25 % any, else the same |
+//! | from, to | 85 % one zone, 10 % two, 5 % any zone but the firewall; `to` is the firewall itself in 5 % |
+//! | family | 65 % IPv4, 30 % IPv6, 5 % both (no prefixes on either side) |
+//! | source | 30 % any, else 1 prefix (70 %) or 2 to 6 |
+//! | destination | 15 % any, else the same |
 //! | IPv4 prefix | 80 % in 10.0.0.0/8, clustered in 16 sites of /16, 5 % in 192.168.0.0/16, 15 % anywhere |
 //! | its length | /8 4 %, /16 16 %, /20 to /23 10 %, /24 35 %, /25 to /31 10 %, /32 25 % |
 //! | IPv6 prefix | 70 % under 2001:db8:site::/48 in 16 sites, 15 % fd00::/8, 15 % 2000::/3 |
 //! | its length | /32 5 %, /48 20 %, /56 10 %, /64 40 %, /128 25 % |
-//! | services | 15 % any, else 1 (60 %) or 2 to 4 |
+//! | services | 12 % any, but none if more than one of the four above is; else 1 (60 %) or 2 to 4 |
 //! | a service | 45 % a TCP port, 20 % a UDP port, 15 % a TCP range, 8 % a UDP range, 2 % SCTP, 5 % echo, 5 % a protocol |
 //! | ports | half of them among 16 well-known ones, half anywhere; ranges span 2 to 1,024 |
 //! | action | 75 % allow, 20 % drop, 5 % reject |
@@ -100,7 +100,7 @@ pub fn queries(seed: u64, rules: &[Rule], zones: u8, count: usize) -> Vec<Query>
 }
 
 fn rule(rng: &mut SplitMix, name: String, zones: u8) -> Rule {
-    let family = rng.share(&[60, 20]);
+    let family = rng.share(&[65, 30]);
     let mut side = |any: u32| {
         if family == 2 || rng.below(100) < any {
             return Vec::new();
@@ -108,14 +108,16 @@ fn rule(rng: &mut SplitMix, name: String, zones: u8) -> Rule {
         let count = if rng.below(100) < 70 { 1 } else { 2 + rng.below(5) };
         (0..count).map(|_| if family == 0 { prefix_v4(rng) } else { prefix_v6(rng) }).collect()
     };
-    let (source, destination) = (side(35), side(25));
-    let services = match rng.below(100) {
-        0..15 => Vec::new(),
-        15..66 => vec![service(rng)],
-        _ => (0..2 + rng.below(3)).map(|_| service(rng)).collect(),
-    };
+    let (source, destination) = (side(30), side(15));
     let from = zone_set(rng, zones);
     let to = if rng.below(100) < 5 { ZoneId::SELF.into() } else { zone_set(rng, zones) };
+    let open = [from == ZoneSet::TRANSIT, to == ZoneSet::TRANSIT, source.is_empty(), destination.is_empty()];
+    let open = open.into_iter().filter(|&any| any).count();
+    let services = match rng.below(100) {
+        0..12 if open < 2 => Vec::new(),
+        0..65 => vec![service(rng)],
+        _ => (0..2 + rng.below(3)).map(|_| service(rng)).collect(),
+    };
     Rule {
         id: RuleId::from_name(&name),
         name,
@@ -135,7 +137,7 @@ fn rule(rng: &mut SplitMix, name: String, zones: u8) -> Rule {
 fn zone_set(rng: &mut SplitMix, zones: u8) -> ZoneSet {
     let mut zone = || ZoneId(rng.below(u32::from(zones)) as u8);
     let (first, second) = (zone(), zone());
-    match rng.share(&[80, 10]) {
+    match rng.share(&[85, 10]) {
         0 => first.into(),
         1 => ZoneSet::from(first).with(second),
         _ => ZoneSet::TRANSIT,

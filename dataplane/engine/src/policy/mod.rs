@@ -3,9 +3,10 @@
 //! The new-session path asks it once per session, so it is compiled (decision 9). Every dimension maps a
 //! value to a class: the set of rules that this value satisfies. Rules that can match at all between two
 //! zones in one family form a *plane*; in it the classes of source, destination and service are bit
-//! vectors over the plane's rules, in order. A vector is a summary word, which says which of its words are
-//! not zero, and these words only: 4,096 rules fit one summary. Three vectors are intersected summary
-//! first, and the first common bit is the first matching rule.
+//! vectors over the plane's rules, in order, and the first common bit of three vectors is the first
+//! matching rule. Most planes have 64 rules or fewer: a vector is one word. Otherwise it is a summary word,
+//! which says which of its words are not zero, and these words only; 4,096 rules fit one summary, and
+//! summaries are intersected first.
 //!
 //! Address lists are never multiplied into rules: a list of 100,000 prefixes makes one class more.
 //! [`oracle`] says the same in a dozen lines and is what the compiled form is tested against.
@@ -23,26 +24,29 @@ pub use check::{PolicyError, PolicyWarning};
 pub use rule::{Action, Decision, Query, Rule, Service, ZoneSet};
 pub use slots::{COUNTER_SLOTS, MAX_RULES, RuleSlots};
 
-use crate::routes::lpm::{Lpm, Runs16};
+use crate::routes::lpm::{Cell, Lpm4, Lpm6, Runs16};
 
 /// The rules that can match between two zones in one family, and where their vectors are.
 #[derive(Clone, Copy, Debug)]
 struct Plane {
-    /// The row of [`Policy::offsets`] for source classes.
+    /// Where the row of source classes starts in [`Policy::cells`].
     source: u32,
-    /// The row for destination classes.
+    /// The same for destination classes.
     destination: u32,
-    /// The row for service classes.
+    /// The same for service classes.
     service: u32,
-    /// The first of the plane's rules in [`Policy::members`].
+    /// The first of the plane's rules in [`Policy::members`], and [`WIDE`].
     members: u32,
 }
+
+/// Set in [`Plane::members`] if the plane has more than 64 rules.
+const WIDE: u32 = 1 << 31;
 
 /// Address → class, for one dimension.
 #[derive(Clone, Debug)]
 struct Addresses {
-    v4: Lpm<u32>,
-    v6: Lpm<u128>,
+    v4: Lpm4,
+    v6: Lpm6,
 }
 
 /// A compiled rule set, immutable.
@@ -59,9 +63,11 @@ pub struct Policy {
     /// Plane by family, then row and column.
     pairs: [Vec<u32>; 2],
     planes: Vec<Plane>,
-    /// Rows of class → where its vector starts in `words`.
-    offsets: Vec<u32>,
-    /// Vectors: a summary word and the words that are not zero.
+    /// Rows of class → vector, as runs of classes with the same vector.
+    cells: Vec<Cell>,
+    /// The rows' values: the vector itself, or where it starts in `words` if the plane is wide.
+    vectors: Vec<u64>,
+    /// Vectors of wide planes: a summary word and the words that are not zero.
     words: Vec<u64>,
     /// The planes' rules: bit in a vector → place in `decisions`.
     members: Vec<u16>,
@@ -105,16 +111,25 @@ impl Policy {
         let source = self.vector(plane.source, source)?;
         let destination = self.vector(plane.destination, destination)?;
         let service = self.vector(plane.service, service)?;
-        let bit = first_common(source, destination, service)?;
-        let member = *self.members.get(plane.members as usize + bit)?;
+        let bit = if plane.members & WIDE == 0 {
+            let hits = source & destination & service;
+            if hits == 0 {
+                return None;
+            }
+            hits.trailing_zeros() as usize
+        } else {
+            let at = |offset: u64| self.words.get(offset as usize..);
+            first_common(at(source)?, at(destination)?, at(service)?)?
+        };
+        let member = *self.members.get((plane.members & !WIDE) as usize + bit)?;
         self.decisions.get(usize::from(member)).copied()
     }
 
-    /// The vector of a class in a plane, summary first; what lies behind it belongs to others.
+    /// The value of a class in a row.
     #[inline(always)]
-    fn vector(&self, row: u32, class: u32) -> Option<&[u64]> {
-        let offset = *self.offsets.get(row as usize + class as usize)?;
-        self.words.get(offset as usize..)
+    fn vector(&self, row: u32, class: u32) -> Option<u64> {
+        let cell = self.cells.get((row + (class >> 6)) as usize)?;
+        self.vectors.get(cell.place(class & 63)).copied()
     }
 
     /// The rules, in order.
@@ -142,7 +157,8 @@ impl Policy {
             + size_of_val(self.to.as_slice())
             + self.pairs.iter().map(|p| size_of_val(p.as_slice())).sum::<usize>()
             + size_of_val(self.planes.as_slice())
-            + size_of_val(self.offsets.as_slice())
+            + size_of_val(self.cells.as_slice())
+            + size_of_val(self.vectors.as_slice())
             + size_of_val(self.words.as_slice())
             + size_of_val(self.members.as_slice())
             + size_of_val(self.decisions.as_slice())

@@ -315,7 +315,7 @@ proptest! {
 
 #[test]
 fn large_policies_compile_in_bounded_time_and_space() {
-    for (count, zones) in [(1000, 8), (4096, 8)] {
+    for (count, zones) in [(1000, 8), (4096, 8), (4096, 32)] {
         let rules = generate(1, count, zones);
         let start = Instant::now();
         let policy = compile(&rules);

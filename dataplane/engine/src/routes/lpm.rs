@@ -4,24 +4,33 @@
 //! the same value, so no level stores its slots: it stores a bit per slot, "a new run starts here", and
 //! the values of the runs; a population count finds the run. The first level is then 16 KB instead of
 //! 256 KB and a node is one cache line, which is what matters to a worker whose caches belong to the
-//! session table. IPv6 tries jump over octets in which no two prefixes differ, so that their depth follows
-//! the number of prefixes and not the length of an address.
+//! session table.
+//!
+//! IPv4 always takes its two nodes, if need be an empty one: which addresses end early differs from packet
+//! to packet, and a branch that is guessed wrong costs more than a node. IPv6 tries jump over the octets
+//! in which no two prefixes differ, so that their depth follows the number of prefixes and not the length
+//! of an address.
 
 use std::mem::size_of_val;
 
 /// Set in an entry that points to a node.
 const NODE: u32 = 1 << 31;
-/// Set in an entry that points to a skip.
-const SKIP: u32 = 1 << 30;
-const INNER: u32 = NODE | SKIP;
+/// Set in an entry that points to a prefix that stands alone.
+const LONE: u32 = 1 << 30;
+/// Where an entry that points to a node has the node's depth in octets.
+const DEPTH_SHIFT: u32 = 26;
+/// The number of a node or of a lone prefix.
+const NUMBER: u32 = (1 << DEPTH_SHIFT) - 1;
 /// The largest value that a table can hold.
-pub(crate) const VALUE_MAX: u32 = SKIP - 1;
+pub(crate) const VALUE_MAX: u32 = LONE - 1;
+/// The largest number of prefixes: each one adds two nodes at most.
+pub(crate) const PREFIXES_MAX: usize = 1 << 24;
 
 /// Sixty-four slots: a bit for each slot in which a run starts (the first one always), and where the
 /// values of these runs lie.
 #[derive(Clone, Copy, Default, Debug)]
 #[repr(align(16))]
-struct Cell {
+pub(crate) struct Cell {
     starts: u64,
     /// One less than the place of the first run's value.
     base: u32,
@@ -30,7 +39,7 @@ struct Cell {
 impl Cell {
     /// The place of the value of slot `low` (0..64).
     #[inline(always)]
-    fn place(self, low: u32) -> usize {
+    pub(crate) fn place(self, low: u32) -> usize {
         // Shifting left by 63 - low drops the slots above; shift counts wrap at 64.
         let runs = self.starts.wrapping_shl(!low).count_ones();
         self.base.wrapping_add(runs) as usize
@@ -38,9 +47,9 @@ impl Cell {
 }
 
 /// Writes `slots` as runs: one cell for each 64 of them, values appended.
-fn compress(slots: &[u32], cells: &mut [Cell], values: &mut Vec<u32>) {
+pub(crate) fn compress<T: Copy + PartialEq + Default>(slots: &[T], cells: &mut [Cell], values: &mut Vec<T>) {
     if values.is_empty() {
-        values.push(0); // place 0 is never used, so that bases need no sign
+        values.push(T::default()); // place 0 is never used, so that bases need no sign
     }
     for (cell, chunk) in cells.iter_mut().zip(slots.chunks(64)) {
         *cell = Cell { starts: 0, base: (values.len() - 1) as u32 };
@@ -87,65 +96,6 @@ impl Runs16 {
     }
 }
 
-/// An address as a number, most significant bit first.
-pub(crate) trait Key: Copy {
-    /// Whether octets without a branch are jumped over. IPv4 has at most two nodes on a path, and a node
-    /// costs no branch; a skip does.
-    const SKIPS: bool;
-    fn from_left(left: u128) -> Self;
-    fn top16(self) -> u16;
-    /// The octet that starts `depth` bits from the left.
-    fn octet(self, depth: u32) -> u8;
-    fn shared_bits(self, other: Self) -> u32;
-}
-
-impl Key for u32 {
-    const SKIPS: bool = false;
-
-    fn from_left(left: u128) -> Self {
-        (left >> 96) as u32
-    }
-
-    #[inline(always)]
-    fn top16(self) -> u16 {
-        (self >> 16) as u16
-    }
-
-    #[inline(always)]
-    fn octet(self, depth: u32) -> u8 {
-        self.wrapping_shr(24_u32.wrapping_sub(depth)) as u8
-    }
-
-    #[inline(always)]
-    fn shared_bits(self, other: Self) -> u32 {
-        (self ^ other).leading_zeros()
-    }
-}
-
-impl Key for u128 {
-    const SKIPS: bool = true;
-
-    fn from_left(left: u128) -> Self {
-        left
-    }
-
-    #[inline(always)]
-    fn top16(self) -> u16 {
-        (self >> 112) as u16
-    }
-
-    #[inline(always)]
-    fn octet(self, depth: u32) -> u8 {
-        let half = if depth < 64 { (self >> 64) as u64 } else { self as u64 };
-        half.wrapping_shr(56_u32.wrapping_sub(depth)) as u8
-    }
-
-    #[inline(always)]
-    fn shared_bits(self, other: Self) -> u32 {
-        (self ^ other).leading_zeros()
-    }
-}
-
 /// A prefix with the value of the addresses under it; `left` holds the address from the top bit down, for
 /// both families, and is 0 behind the first `len` bits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -169,134 +119,204 @@ struct Node {
     cells: [Cell; 4],
 }
 
-/// "Go on with `next` if the first `len` bits are these, else the answer is `fallback`."
-#[derive(Clone, Copy, Debug)]
-struct Skip<K> {
-    bits: K,
-    len: u8,
-    /// The depth of the node in `next`, if it is one.
-    depth: u8,
-    fallback: u32,
-    next: u32,
+/// Sorted, each prefix once, values up to [`VALUE_MAX`]: what the tables are built of.
+fn is_proper(entries: &[Entry]) -> bool {
+    entries.len() <= PREFIXES_MAX
+        && entries.iter().all(|e| e.value <= VALUE_MAX)
+        && entries.is_sorted_by(|a, b| (a.left, a.len) < (b.left, b.len))
 }
 
-/// A longest-prefix match over one family.
+/// A longest-prefix match over IPv4.
 #[derive(Clone, Debug)]
-pub(crate) struct Lpm<K> {
+pub(crate) struct Lpm4 {
     root: Runs16,
+    /// Node 0 is nobody's: where a path ends early it goes on here, to no effect.
     nodes: Vec<Node>,
-    skips: Vec<Skip<K>>,
     values: Vec<u32>,
 }
 
-impl<K: Key> Lpm<K> {
-    /// A table of these prefixes: sorted, each one once, values up to [`VALUE_MAX`]. What none covers
-    /// reads as `default`.
+impl Lpm4 {
+    /// A table of these prefixes, sorted, each one once. What none covers reads as `default`.
     pub(crate) fn build(entries: &[Entry], default: u32) -> Self {
-        let mut builder = Builder { nodes: Vec::new(), skips: Vec::new(), values: Vec::new() };
+        debug_assert!(is_proper(entries));
+        let mut table = Self { root: Runs16::new(&[]), nodes: vec![Node::default()], values: vec![0] };
         let mut slots = vec![default; Runs16::SLOTS];
-        builder.fill(entries, 0, 16, &mut slots);
-        builder.nodes.shrink_to_fit();
-        builder.skips.shrink_to_fit();
-        builder.values.shrink_to_fit();
-        let Builder { nodes, skips, values } = builder;
-        Self { root: Runs16::new(&slots), nodes, skips, values }
+        fill(entries, 0, 16, &mut slots, &mut |inside, depth, inherited| {
+            table.node(inside, depth, inherited)
+        });
+        table.root = Runs16::new(&slots);
+        table.nodes.shrink_to_fit();
+        table.values.shrink_to_fit();
+        table
+    }
+
+    fn node(&mut self, entries: &[Entry], depth: u32, inherited: u32) -> u32 {
+        let mut slots = [inherited; 256];
+        fill(entries, depth, 8, &mut slots, &mut |inside, depth, inherited| {
+            self.node(inside, depth, inherited)
+        });
+        let mut node = Node::default();
+        compress(&slots, &mut node.cells, &mut self.values);
+        self.nodes.push(node);
+        NODE | (self.nodes.len() - 1) as u32
     }
 
     /// The value of the longest prefix that covers `key`.
     #[inline(always)]
-    pub(crate) fn lookup(&self, key: K) -> u32 {
-        let mut entry = self.root.get(key.top16());
-        let mut depth = 16;
-        // The depth grows with every node and a skip never leads to itself: this ends.
-        while entry & INNER != 0 {
-            if K::SKIPS && entry & SKIP != 0 {
-                let Some(skip) = self.skips.get((entry & VALUE_MAX) as usize) else { return 0 };
-                if key.shared_bits(skip.bits) < u32::from(skip.len) {
-                    return skip.fallback;
-                }
-                entry = skip.next;
-                depth = u32::from(skip.depth);
-                continue;
+    pub(crate) fn lookup(&self, key: u32) -> u32 {
+        let entry = self.root.get((key >> 16) as u16);
+        let entry = self.step(entry, (key >> 8) as u8);
+        self.step(entry, key as u8)
+    }
+
+    /// The entry below `entry`, or `entry` itself if it is a value.
+    #[inline(always)]
+    fn step(&self, entry: u32, octet: u8) -> u32 {
+        // All ones for a node. Masks, not a choice: a choice may be compiled into a branch.
+        let inner = (entry as i32 >> 31) as u32;
+        let Some(node) = self.nodes.get((entry & inner & NUMBER) as usize) else { return 0 };
+        let place = node.cells[usize::from(octet >> 6)].place(u32::from(octet & 63));
+        let below = self.values.get(place).copied().unwrap_or(0);
+        below & inner | entry & !inner
+    }
+
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.root.memory_bytes() + size_of_val(self.nodes.as_slice()) + size_of_val(self.values.as_slice())
+    }
+}
+
+/// What must hold for a path to go through a node: the bits before it, and the answer where they differ.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    bits: u128,
+    fallback: u32,
+}
+
+/// A prefix with no other one near it.
+#[derive(Clone, Copy, Debug)]
+struct Lone {
+    bits: u128,
+    len: u32,
+    value: u32,
+    fallback: u32,
+}
+
+/// A longest-prefix match over IPv6.
+#[derive(Clone, Debug)]
+pub(crate) struct Lpm6 {
+    root: Runs16,
+    nodes: Vec<Node>,
+    /// One for each node.
+    heads: Vec<Head>,
+    lones: Vec<Lone>,
+    values: Vec<u32>,
+}
+
+impl Lpm6 {
+    /// A table of these prefixes, sorted, each one once. What none covers reads as `default`.
+    pub(crate) fn build(entries: &[Entry], default: u32) -> Self {
+        debug_assert!(is_proper(entries));
+        let mut table = Self {
+            root: Runs16::new(&[]),
+            nodes: Vec::new(),
+            heads: Vec::new(),
+            lones: Vec::new(),
+            values: Vec::new(),
+        };
+        let mut slots = vec![default; Runs16::SLOTS];
+        fill(entries, 0, 16, &mut slots, &mut |inside, _, inherited| table.subtree(inside, inherited));
+        table.root = Runs16::new(&slots);
+        table.nodes.shrink_to_fit();
+        table.heads.shrink_to_fit();
+        table.lones.shrink_to_fit();
+        table.values.shrink_to_fit();
+        table
+    }
+
+    /// The entry for a group of prefixes; where none of them covers, `inherited` holds.
+    fn subtree(&mut self, entries: &[Entry], inherited: u32) -> u32 {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return inherited };
+        if entries.len() == 1 {
+            let Entry { left: bits, len, value } = *first;
+            self.lones.push(Lone { bits, len, value, fallback: inherited });
+            return LONE | (self.lones.len() - 1) as u32;
+        }
+        // Sorted: what the first and the last share, all share. A node takes prefixes longer than its depth.
+        let shared = (first.left ^ last.left).leading_zeros();
+        let shortest = entries.iter().map(|e| e.len).min().unwrap_or(1);
+        let depth = shared.min(shortest - 1) & !7;
+        let mut slots = [inherited; 256];
+        fill(entries, depth, 8, &mut slots, &mut |inside, _, inherited| self.subtree(inside, inherited));
+        let mut node = Node::default();
+        compress(&slots, &mut node.cells, &mut self.values);
+        self.nodes.push(node);
+        self.heads.push(Head { bits: first.left, fallback: inherited });
+        NODE | (depth >> 3) << DEPTH_SHIFT | (self.nodes.len() - 1) as u32
+    }
+
+    /// The value of the longest prefix that covers `key`.
+    #[inline(always)]
+    pub(crate) fn lookup(&self, key: u128) -> u32 {
+        let mut entry = self.root.get((key >> 112) as u16);
+        // The depth grows with every node: this ends.
+        while entry & NODE != 0 {
+            let number = (entry & NUMBER) as usize;
+            let depth = entry >> (DEPTH_SHIFT - 3) & 0x78;
+            let (Some(node), Some(head)) = (self.nodes.get(number), self.heads.get(number)) else { return 0 };
+            if (key ^ head.bits).leading_zeros() < depth {
+                return head.fallback;
             }
-            let Some(node) = self.nodes.get((entry & VALUE_MAX) as usize) else { return 0 };
-            let octet = key.octet(depth);
+            let octet = octet_at(key, depth);
             let place = node.cells[usize::from(octet >> 6)].place(u32::from(octet & 63));
             entry = self.values.get(place).copied().unwrap_or(0);
-            depth += 8;
         }
-        entry
+        if entry & LONE == 0 {
+            return entry;
+        }
+        let Some(lone) = self.lones.get((entry & NUMBER) as usize) else { return 0 };
+        if (key ^ lone.bits).leading_zeros() >= lone.len { lone.value } else { lone.fallback }
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
         self.root.memory_bytes()
             + size_of_val(self.nodes.as_slice())
-            + size_of_val(self.skips.as_slice())
+            + size_of_val(self.heads.as_slice())
+            + size_of_val(self.lones.as_slice())
             + size_of_val(self.values.as_slice())
     }
 }
 
-struct Builder<K> {
-    nodes: Vec<Node>,
-    skips: Vec<Skip<K>>,
-    values: Vec<u32>,
+/// The octet that starts `depth` bits from the left.
+#[inline(always)]
+fn octet_at(key: u128, depth: u32) -> u8 {
+    let half = if depth < 64 { (key >> 64) as u64 } else { key as u64 };
+    half.wrapping_shr(56_u32.wrapping_sub(depth)) as u8
 }
 
-impl<K: Key> Builder<K> {
-    /// Writes `entries` into slots that stand for the `width` bits behind `depth`. Every entry lies under
-    /// these slots; sorted as they are, a prefix comes before those inside it.
-    fn fill(&mut self, entries: &[Entry], depth: u32, width: u32, slots: &mut [u32]) {
-        let slot_of = |e: &Entry| (e.left << depth >> (128 - width)) as usize;
-        let mut rest = entries;
-        while let Some(first) = rest.first() {
-            let slot = slot_of(first);
-            if first.len <= depth + width {
-                let span = 1_usize << (depth + width - first.len);
-                slots[slot..slot + span].fill(first.value);
-                rest = &rest[1..];
-            } else {
-                let count = rest.iter().take_while(|e| slot_of(e) == slot).count();
-                let (inside, behind) = rest.split_at(count);
-                slots[slot] = self.subtree(inside, depth + width, slots[slot]).0;
-                rest = behind;
-            }
+/// Writes `entries` into slots that stand for the `width` bits behind `depth`; what lies deeper becomes a
+/// subtree of (prefixes, depth, value around them). Every entry lies under these slots; sorted as they
+/// are, a prefix comes before those inside it.
+fn fill(
+    entries: &[Entry],
+    depth: u32,
+    width: u32,
+    slots: &mut [u32],
+    subtree: &mut dyn FnMut(&[Entry], u32, u32) -> u32,
+) {
+    let slot_of = |e: &Entry| (e.left << depth >> (128 - width)) as usize;
+    let mut rest = entries;
+    while let Some(first) = rest.first() {
+        let slot = slot_of(first);
+        if first.len <= depth + width {
+            let span = 1_usize << (depth + width - first.len);
+            slots[slot..slot + span].fill(first.value);
+            rest = &rest[1..];
+        } else {
+            let count = rest.iter().take_while(|e| slot_of(e) == slot).count();
+            let (inside, behind) = rest.split_at(count);
+            slots[slot] = subtree(inside, depth + width, slots[slot]);
+            rest = behind;
         }
-    }
-
-    /// The entry for a group of prefixes of which the first `known` bits are the same and already
-    /// compared, and the depth of its node. Where none of them covers, `inherited` holds.
-    fn subtree(&mut self, entries: &[Entry], known: u32, inherited: u32) -> (u32, u32) {
-        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return (inherited, 0) };
-        let covered = if first.covers(last) { first.len } else { 0 };
-        if K::SKIPS && covered > known {
-            let next = self.subtree(&entries[1..], covered, first.value);
-            return (self.skip(first.left, covered, inherited, next), 0);
-        }
-        // Sorted: what the first and the last share, all share. A node takes prefixes longer than its depth.
-        let shared = (first.left ^ last.left).leading_zeros();
-        let shortest = entries.iter().map(|e| e.len).min().unwrap_or(0);
-        let depth = shared.min(shortest - 1) & !7;
-        if K::SKIPS && depth > known {
-            let node = self.node(entries, depth, inherited);
-            return (self.skip(first.left, depth, inherited, (node, depth)), 0);
-        }
-        let depth = if K::SKIPS { depth } else { known };
-        (self.node(entries, depth, inherited), depth)
-    }
-
-    fn skip(&mut self, left: u128, len: u32, fallback: u32, (next, depth): (u32, u32)) -> u32 {
-        let skip = Skip { bits: K::from_left(left), len: len as u8, depth: depth as u8, fallback, next };
-        self.skips.push(skip);
-        SKIP | (self.skips.len() - 1) as u32
-    }
-
-    fn node(&mut self, entries: &[Entry], depth: u32, inherited: u32) -> u32 {
-        let mut slots = [inherited; 256];
-        self.fill(entries, depth, 8, &mut slots);
-        let mut node = Node::default();
-        compress(&slots, &mut node.cells, &mut self.values);
-        self.nodes.push(node);
-        NODE | (self.nodes.len() - 1) as u32
     }
 }
 
@@ -325,8 +345,8 @@ mod tests {
 
     #[test]
     fn an_empty_table_answers_its_default() {
-        assert_eq!(Lpm::<u32>::build(&[], 5).lookup(0x0a00_0001), 5);
-        assert_eq!(Lpm::<u128>::build(&[], 5).lookup(1), 5);
+        assert_eq!(Lpm4::build(&[], 5).lookup(0x0a00_0001), 5);
+        assert_eq!(Lpm6::build(&[], 5).lookup(1), 5);
     }
 
     #[test]
@@ -334,7 +354,7 @@ mod tests {
         let left = u128::from(0x0a01_0203_u32) << 96;
         let masked = |len: u32| if len == 0 { 0 } else { left & u128::MAX << (128 - len) };
         let entries: Vec<Entry> = (0..=32).map(|len| entry(masked(len), len, len + 100)).collect();
-        let table = Lpm::<u32>::build(&entries, 0);
+        let table = Lpm4::build(&entries, 0);
         assert_eq!(table.lookup(0x0a01_0203), 132);
         for len in 0..32 {
             let sibling = 0x0a01_0203 ^ 1 << (31 - len); // the first `len` bits are right, the next is not
@@ -347,7 +367,7 @@ mod tests {
         let left = v6("2001:db8:aaaa:5555:1234:5678:9abc:def1");
         let masked = |len: u32| if len == 0 { 0 } else { left & u128::MAX << (128 - len) };
         let entries: Vec<Entry> = (0..=128).map(|len| entry(masked(len), len, len + 100)).collect();
-        let table = Lpm::<u128>::build(&entries, 0);
+        let table = Lpm6::build(&entries, 0);
         assert_eq!(table.lookup(left), 228);
         for len in 0..128 {
             assert_eq!(table.lookup(left ^ 1 << (127 - len)), len + 100, "{len}");
@@ -355,15 +375,15 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_long_prefix_costs_one_skip() {
-        let table = Lpm::<u128>::build(&[entry(v6("fd00::1"), 128, 7)], 3);
+    fn a_lone_long_prefix_needs_no_node() {
+        let table = Lpm6::build(&[entry(v6("fd00::1"), 128, 7)], 3);
         assert_eq!((table.lookup(v6("fd00::1")), table.lookup(v6("fd00::2"))), (7, 3));
-        assert_eq!((table.nodes.len(), table.skips.len()), (0, 1));
+        assert_eq!((table.nodes.len(), table.lones.len()), (0, 1));
         assert!(table.memory_bytes() < 21_000, "{}", table.memory_bytes());
     }
 
     #[test]
-    fn skips_answer_with_what_covers_them() {
+    fn jumps_answer_with_what_covers_them() {
         let entries = [
             entry(v6("fd00::"), 16, 1),
             entry(v6("fd00:1::"), 32, 2),
@@ -371,7 +391,7 @@ mod tests {
             entry(v6("fd00:1:0:2::"), 64, 4),
             entry(v6("fd00:1:0:2::8"), 128, 5),
         ];
-        let table = Lpm::<u128>::build(&entries, 0);
+        let table = Lpm6::build(&entries, 0);
         let cases = [
             ("fe80::1", 0),
             ("fd00:2::1", 1),
