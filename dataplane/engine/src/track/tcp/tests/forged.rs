@@ -125,6 +125,11 @@ proptest! {
                     prop_assert!(is_exact_rst(&conn, dir, &seg.fields), "{verdict:?} for {seg:?} on {conn:#?}");
                     prop_assert_eq!(after.state, TcpState::Closed);
                 }
+                // An old duplicate of the SYN was marked, and its number guessed: 32 bits, like an exact RST.
+                0x12 if conn.flags & conn_flags::MARKED != 0 => {
+                    prop_assert_eq!(verdict, Verdict::Restart);
+                    prop_assert_eq!((dir, seg.fields.ack), (Dir::Responder, conn.mark.wrapping_add(1)));
+                }
                 _ => prop_assert!(false, "{verdict:?} for {seg:?} on {conn:#?}"),
             }
         }
