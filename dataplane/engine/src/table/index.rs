@@ -17,6 +17,9 @@ pub const LANES: usize = 10;
 /// Share of the index in use when every slot is: room for two keys a session at 85 % load.
 const LOAD_PERCENT: usize = 85;
 
+/// Entries moved to make room for one, at most.
+const MOVES: u32 = 2;
+
 const DIR_BIT: u32 = 1 << 31;
 const ALTERNATE_BIT: u32 = 1 << 30;
 const SLOT_MASK: u32 = ALTERNATE_BIT - 1;
@@ -181,10 +184,10 @@ impl Index {
             self.overflowed(primary);
             return Ok(());
         }
-        if self.make_room(primary) {
+        if self.make_room(primary, MOVES - 1) {
             return if self.put(primary, print, word) { Ok(()) } else { Err(NoRoom) };
         }
-        if self.make_room(alternate) && self.put(alternate, print, word | ALTERNATE_BIT) {
+        if self.make_room(alternate, MOVES - 1) && self.put(alternate, print, word | ALTERNATE_BIT) {
             self.overflowed(primary);
             return Ok(());
         }
@@ -235,28 +238,37 @@ impl Index {
         found.is_some()
     }
 
-    /// Moves one entry of a full bucket to that entry's other bucket: ten candidates, one step each.
-    /// At 85 % load a bucket pair fails to make room about once in 10^8.
-    fn make_room(&mut self, bucket: u32) -> bool {
-        for lane in 0..LANES {
-            let Bucket { fingerprints, slots, .. } = self.buckets[bucket as usize];
-            let (print, word) = (fingerprints[lane], slots[lane]);
-            let target = self.other(bucket, print);
-            if target == bucket || !self.put(target, print, word ^ ALTERNATE_BIT) {
-                continue;
-            }
-            let this = &mut self.buckets[bucket as usize];
-            this.fingerprints[lane] = 0;
-            this.slots[lane] = 0;
-            if word & ALTERNATE_BIT == 0 {
-                self.overflowed(bucket);
-            } else {
-                let home = &mut self.buckets[target as usize];
-                home.overflow = home.overflow.saturating_sub(1);
-            }
-            return true;
+    /// Moves one entry of a full bucket to that entry's other bucket: ten candidates at first, then a
+    /// hundred that need a second move. At 85 % load half of the buckets are full, so the first step
+    /// fails about once in a million insertions and the second one never does.
+    fn make_room(&mut self, bucket: u32, depth: u32) -> bool {
+        (0..LANES).any(|lane| self.move_lane(bucket, lane))
+            || (depth > 0
+                && (0..LANES).any(|lane| {
+                    let print = self.buckets[bucket as usize].fingerprints[lane];
+                    let target = self.other(bucket, print);
+                    target != bucket && self.make_room(target, depth - 1) && self.move_lane(bucket, lane)
+                }))
+    }
+
+    /// Moves one entry to its other bucket; false if there is no free lane.
+    fn move_lane(&mut self, bucket: u32, lane: usize) -> bool {
+        let Bucket { fingerprints, slots, .. } = self.buckets[bucket as usize];
+        let (print, word) = (fingerprints[lane], slots[lane]);
+        let target = self.other(bucket, print);
+        if target == bucket || !self.put(target, print, word ^ ALTERNATE_BIT) {
+            return false;
         }
-        false
+        let this = &mut self.buckets[bucket as usize];
+        this.fingerprints[lane] = 0;
+        this.slots[lane] = 0;
+        if word & ALTERNATE_BIT == 0 {
+            self.overflowed(bucket);
+        } else {
+            let home = &mut self.buckets[target as usize];
+            home.overflow = home.overflow.saturating_sub(1);
+        }
+        true
     }
 }
 
