@@ -16,11 +16,14 @@ mod rules;
 mod sections;
 
 pub use model::{
-    Action, Device, Eal, HugePages, Log, LogFormat, LogLevel, Node, Polling, Port, Rule, Service, Sessions,
-    StaticRoute, Timeouts, Workers, Zones,
+    Device, Eal, HugePages, Log, LogFormat, LogLevel, Node, Polling, Port, Sessions, StaticRoute, Workers,
 };
 pub use problem::{ConfigError, Invalid, Problem};
+pub use rules::{action_text, service_text};
 
+use engine::policy::{Policy, Rule, RuleSlots, ZoneSet};
+use engine::routes::{Gateway, Route, Routes};
+use engine::track::Timeouts;
 use engine::{PortId, ZoneId};
 use reader::{Reader, Section};
 use std::fs::File;
@@ -54,9 +57,11 @@ pub struct Config {
     /// The names of all zones, sorted: a [`ZoneId`] is the place in this list.
     pub zones: Vec<String>,
     /// `[[route]]`.
-    pub routes: Vec<StaticRoute>,
+    pub static_routes: Vec<StaticRoute>,
     /// `[[rule]]`, in order.
     pub rules: Vec<Rule>,
+    /// What looks like a mistake and can be used all the same, a sentence each.
+    pub warnings: Vec<String>,
 }
 
 impl Config {
@@ -73,6 +78,44 @@ impl Config {
             Some(config) if reader.problems.is_empty() => Ok(config),
             _ => Err(ConfigError::Invalid(Box::new(Invalid::new(name, text, reader.problems)))),
         }
+    }
+
+    /// The rules for the policy's compiler, in order.
+    pub fn policy_rules(&self) -> Vec<Rule> {
+        self.rules.clone()
+    }
+
+    /// All routes: the networks of the ports' addresses, then the static ones.
+    pub fn routes(&self) -> Vec<Route> {
+        let mut routes: Vec<Route> = Vec::new();
+        for (port, settings) in self.numbered_ports() {
+            for address in &settings.addresses {
+                let route = Route { prefix: address.trunc(), port, gateway: Gateway::OnLink };
+                // Two addresses of a port may share a network.
+                if !routes.contains(&route) {
+                    routes.push(route);
+                }
+            }
+        }
+        routes.extend(self.static_routes.iter().map(|route| Route {
+            prefix: route.to,
+            port: route.port,
+            gateway: Gateway::Via(route.via.into()),
+        }));
+        routes
+    }
+
+    /// How long idle sessions live.
+    pub fn timeouts(&self) -> Timeouts {
+        self.timeouts
+    }
+
+    /// The names of some zones; none stands for all of them.
+    pub fn zone_names(&self, zones: ZoneSet) -> Vec<String> {
+        if zones == ZoneSet::ANY {
+            return Vec::new();
+        }
+        zones.iter().map(|zone| self.zone_name(zone).to_owned()).collect()
     }
 
     /// A zone's name; `self` for the firewall itself.
@@ -108,21 +151,32 @@ fn read(reader: &mut Reader, text: &str) -> Option<Config> {
     let sessions = sections::sessions(reader, &mut root);
     let timeouts = sections::timeouts(reader, &mut root);
     let ports = ports::read(reader, &mut root);
-    let routes = ports::routes(reader, &mut root, &ports);
+    let static_routes = ports::routes(reader, &mut root, &ports);
     let rules = rules::read(reader, &mut root, &ports);
     root.finish(reader);
-    Some(Config {
-        node: node?,
-        log,
-        eal,
-        workers,
-        sessions,
-        timeouts,
-        ports: ports.ports,
-        zones: ports.zones,
-        routes,
-        rules,
-    })
+    let (ports, zones) = (ports.ports, ports.zones);
+    let node = node?;
+    let warnings = Vec::new();
+    let mut config =
+        Config { node, log, eal, workers, sessions, timeouts, ports, zones, static_routes, rules, warnings };
+    if reader.problems.is_empty() {
+        compile(reader, &mut config);
+    }
+    Some(config)
+}
+
+/// Makes what the packet path will use, so that a configuration that was accepted cannot fail there.
+fn compile(reader: &mut Reader, config: &mut Config) {
+    match Policy::compile(&config.rules, &mut RuleSlots::new()) {
+        Ok(policy) => config.warnings.extend(policy.warnings().iter().map(ToString::to_string)),
+        Err(error) => reader.report(0..0, error.to_string(), ""),
+    }
+    if let Err(error) = Routes::build(&config.routes()) {
+        reader.report(0..0, error.to_string(), "");
+    }
+    if config.rules.is_empty() {
+        config.warnings.push("there is no rule: nothing passes the firewall; add a [[rule]]".into());
+    }
 }
 
 fn read_text(path: &Path) -> Result<String, ConfigError> {

@@ -2,7 +2,6 @@
 
 use engine::{PortId, ZoneId};
 use ipnet::IpNet;
-use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -173,94 +172,4 @@ pub struct StaticRoute {
     pub via: IpAddr,
     /// The port whose network holds the gateway.
     pub port: PortId,
-}
-
-/// `[[rule]]`.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Rule {
-    /// Its name, unique.
-    pub name: String,
-    /// Zones that packets come from.
-    pub from: Zones,
-    /// Zones that packets go to; may hold [`ZoneId::SELF`].
-    pub to: Zones,
-    /// Source prefixes, host bits zero; empty for any.
-    pub source: Vec<IpNet>,
-    /// Destination prefixes, host bits zero; empty for any.
-    pub destination: Vec<IpNet>,
-    /// Services; empty for any.
-    pub services: Vec<Service>,
-    /// What becomes of a packet that matches.
-    pub action: Action,
-    /// Whether decisions are logged.
-    pub log: bool,
-    /// Whether sessions are replicated.
-    pub transparent_failover: bool,
-    /// The age from which they are.
-    pub sync_after_s: u16,
-}
-
-/// Some zones.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Zones {
-    /// All of them, the firewall itself included.
-    Any,
-    /// These.
-    Only(BTreeSet<ZoneId>),
-}
-
-/// What a rule does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Action {
-    /// Opens a session.
-    Allow,
-    /// Drops the packet.
-    Drop,
-    /// Drops it and tells the sender.
-    Reject,
-}
-
-/// A service.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Service {
-    /// `any`.
-    Any,
-    /// `tcp`, `udp`, `proto/47`.
-    Protocol(u8),
-    /// `tcp/80`, `udp/1000-2000`: destination ports, both ends included.
-    Ports {
-        /// 6 or 17.
-        protocol: u8,
-        /// The first.
-        low: u16,
-        /// The last.
-        high: u16,
-    },
-    /// `icmp-echo`: echo requests of both families.
-    IcmpEcho,
-}
-
-/// `[timeouts]`, in seconds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Timeouts {
-    /// TCP before the handshake is complete.
-    pub tcp_syn_s: u32,
-    /// TCP established.
-    pub tcp_established_s: u32,
-    /// TCP with a FIN seen.
-    pub tcp_closing_s: u32,
-    /// TCP closed in order.
-    pub tcp_time_wait_s: u32,
-    /// TCP reset.
-    pub tcp_close_s: u32,
-    /// UDP without a reply.
-    pub udp_new_s: u32,
-    /// UDP with a reply.
-    pub udp_s: u32,
-    /// ICMP echo.
-    pub icmp_s: u32,
-    /// Other protocols without a reply.
-    pub other_new_s: u32,
-    /// Other protocols with a reply.
-    pub other_s: u32,
 }

@@ -1,12 +1,13 @@
 //! `[[rule]]`: who may open sessions to whom.
 
-use super::model::{Action, Rule, Service, Zones};
 use super::ports::{Ports, prefix};
 use super::reader::{Reader, Section, Text, nearest, quoted};
 use super::sections::checked_name;
-use engine::{RuleId, ZoneId};
+use engine::policy::{Action, Rule, Service, ZoneSet};
+use engine::{GroupId, RuleId, ZoneId};
 use ipnet::IpNet;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use wire::Proto;
 
 /// The zone of the firewall's own addresses.
 pub(super) const SELF: &str = "self";
@@ -40,7 +41,7 @@ fn rule(
     let destination = prefixes(reader, &mut section, "destination");
     one_family(reader, &section, &source, &destination);
     let services = services(reader, &mut section);
-    let actions = [("allow", Action::Allow), ("drop", Action::Drop), ("reject", Action::Reject)];
+    let actions = [Action::Allow, Action::Drop, Action::Reject].map(|action| (action_text(action), action));
     let problems_before = reader.problems.len();
     let action = reader.choice(&mut section, "action", &actions);
     if action.is_none() && reader.problems.len() == problems_before {
@@ -51,18 +52,20 @@ fn rule(
     let transparent_failover = reader.flag(&mut section, "transparent-failover", true);
     let sync_after_s = reader.number(&mut section, "sync-after-s", "seconds", 0..=3_600, 0) as u16;
     section.finish(reader);
-    let (from, to, action) = (from?, to?, action?);
+    let name = name?;
     Some(Rule {
-        name: name?,
-        from,
-        to,
+        id: RuleId::from_name(&name),
+        name,
+        from: from?,
+        to: to?,
         source,
         destination,
         services,
-        action,
+        action: action?,
         log,
-        transparent_failover,
+        replicate: transparent_failover,
         sync_after_s,
+        group: GroupId(0),
     })
 }
 
@@ -93,7 +96,7 @@ fn zone_set(
     section: &mut Section<'_>,
     key: &'static str,
     ports: &Ports,
-) -> Option<Zones> {
+) -> Option<ZoneSet> {
     let problems_before = reader.problems.len();
     let texts = reader.texts(section, key);
     if texts.is_empty() {
@@ -105,12 +108,11 @@ fn zone_set(
         }
         return None;
     }
-    let mut set = BTreeSet::new();
-    let mut any = false;
+    let mut set = ZoneSet::NONE;
     for text in &texts {
         match text.text {
-            ANY => any = true,
-            SELF if key == "to" => drop(set.insert(ZoneId::SELF)),
+            ANY => set = ZoneSet::ANY,
+            SELF if key == "to" => set = set.with(ZoneId::SELF),
             SELF => {
                 let message = format!(
                     "{key} in {} names the firewall itself, whose own packets no rule judges",
@@ -119,7 +121,7 @@ fn zone_set(
                 reader.report(text.span.clone(), message, "name the zones that packets come from");
             }
             name => match ports.zones.iter().position(|zone| zone == name) {
-                Some(place) => drop(set.insert(ZoneId(place as u8))),
+                Some(place) => set = set.with(ZoneId(place as u8)),
                 None if ports.complete => unknown_zone(reader, text, &ports.zones),
                 // The zone of a port that could not be read, perhaps: that port's problem is enough.
                 None => {}
@@ -129,7 +131,7 @@ fn zone_set(
     if reader.problems.len() > problems_before {
         return None;
     }
-    Some(if any { Zones::Any } else { Zones::Only(set) })
+    Some(set)
 }
 
 fn unknown_zone(reader: &mut Reader, text: &Text<'_>, zones: &[String]) {
@@ -182,6 +184,8 @@ fn services(reader: &mut Reader, section: &mut Section<'_>) -> Vec<Service> {
     let mut services = Vec::new();
     for text in reader.texts(section, "services") {
         match service(text.text) {
+            // Twice the same harms nobody.
+            Ok(service) if services.contains(&service) => {}
             Ok(service) => services.push(service),
             Err((what, help)) => {
                 reader.report(text.span, format!("service {} {what}", quoted(text.text)), help)
@@ -191,37 +195,60 @@ fn services(reader: &mut Reader, section: &mut Section<'_>) -> Vec<Service> {
     if services.contains(&Service::Any) {
         return Vec::new();
     }
-    services.sort_unstable();
-    services.dedup();
     services
+}
+
+/// A service as it stands in the configuration.
+pub fn service_text(service: &Service) -> String {
+    let name = |proto: Proto| match proto {
+        Proto::TCP => "tcp".to_owned(),
+        Proto::UDP => "udp".to_owned(),
+        Proto(number) => format!("proto/{number}"),
+    };
+    match *service {
+        Service::Any => ANY.into(),
+        Service::IcmpEcho => "icmp-echo".into(),
+        Service::Proto(proto) => name(proto),
+        Service::Ports { proto, low, high } if low == high => format!("{}/{low}", name(proto)),
+        Service::Ports { proto, low, high } => format!("{}/{low}-{high}", name(proto)),
+    }
+}
+
+/// An action as it stands in the configuration.
+pub fn action_text(action: Action) -> &'static str {
+    match action {
+        Action::Allow => "allow",
+        Action::Drop => "drop",
+        Action::Reject => "reject",
+    }
 }
 
 /// A service by its text; else what is wrong, and what to do.
 fn service(text: &str) -> Result<Service, (&'static str, String)> {
     const FORMS: &str = "write any, tcp, udp, tcp/80, udp/1000-2000, icmp-echo, or proto/47";
     let protocol = |name: &str| match name {
-        "tcp" => Some(6),
-        "udp" => Some(17),
+        "tcp" => Some(Proto::TCP),
+        "udp" => Some(Proto::UDP),
         _ => None,
     };
     let Some((name, argument)) = text.split_once('/') else {
         return match text {
             ANY => Ok(Service::Any),
             "icmp-echo" => Ok(Service::IcmpEcho),
-            _ => protocol(text).map(Service::Protocol).ok_or(("is not known", FORMS.into())),
+            _ => protocol(text).map(Service::Proto).ok_or(("is not known", FORMS.into())),
         };
     };
     if name == "proto" {
         let number = argument.parse().ok().filter(|_| digits(argument));
         return number
-            .map(Service::Protocol)
+            .map(|number| Service::Proto(Proto(number)))
             .ok_or(("has no protocol number", "write proto/N with N up to 255".into()));
     }
-    let protocol = protocol(name).ok_or(("has ports, which only tcp and udp have", FORMS.to_owned()))?;
+    let proto = protocol(name).ok_or(("has ports, which only tcp and udp have", FORMS.to_owned()))?;
     let (low, high) = argument.split_once('-').unwrap_or((argument, argument));
     let port = |text: &str| text.parse::<u16>().ok().filter(|_| digits(text));
     match (port(low), port(high)) {
-        (Some(low), Some(high)) if low <= high => Ok(Service::Ports { protocol, low, high }),
+        (Some(low), Some(high)) if low <= high => Ok(Service::Ports { proto, low, high }),
         (Some(low), Some(high)) => Err(("runs backwards", format!("write {name}/{high}-{low}"))),
         _ => Err(("has no port numbers", format!("write {name}/N or {name}/N-M with numbers up to 65535"))),
     }

@@ -1,7 +1,9 @@
 //! The plain sections: `[node]`, `[log]`, `[eal]`, `[workers]`, `[sessions]`, `[timeouts]`.
 
-use super::model::{Eal, HugePages, Log, LogFormat, LogLevel, Node, Polling, Sessions, Timeouts, Workers};
+use super::model::{Eal, HugePages, Log, LogFormat, LogLevel, Node, Polling, Sessions, Workers};
 use super::reader::{Reader, Section, Text, quoted};
+use engine::Ticks;
+use engine::track::Timeouts;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
@@ -10,6 +12,9 @@ const MAX_SOCKET_PATH_BYTES: usize = 107;
 
 /// The longest timeout, 12 days: wrapping ticks cannot compare much more.
 const MAX_TIMEOUT_S: u32 = 12 * 24 * 3600;
+
+// The product fits a tick span and a u32.
+const _: () = assert!(MAX_TIMEOUT_S as u64 * 1_000 <= Ticks::MAX_SPAN_MS as u64);
 
 /// What a packet buffer takes: 2,048 bytes of data, headroom, header, pool overhead, rounded up.
 const MBUF_BYTES: u64 = 2_560;
@@ -123,20 +128,23 @@ pub(super) fn sessions(reader: &mut Reader, root: &mut Section<'_>) -> Sessions 
 
 pub(super) fn timeouts(reader: &mut Reader, root: &mut Section<'_>) -> Timeouts {
     let mut section = reader.section(root, "timeouts");
-    let mut seconds = |key, default| reader.number(&mut section, key, "seconds", 1..=MAX_TIMEOUT_S, default);
+    let mut timeout = |key, default_ms: u32| {
+        reader
+            .optional_number(&mut section, key, "seconds", 1..=MAX_TIMEOUT_S)
+            .map_or(default_ms, |s| s * 1_000)
+    };
+    let default = Timeouts::default();
     let timeouts = Timeouts {
-        tcp_syn_s: seconds("tcp-syn", 30),
-        // RFC 5382 REQ-5: not less than 2 hours 4 minutes.
-        tcp_established_s: seconds("tcp-established", 7_440),
-        tcp_closing_s: seconds("tcp-closing", 120),
-        tcp_time_wait_s: seconds("tcp-time-wait", 120),
-        tcp_close_s: seconds("tcp-close", 10),
-        udp_new_s: seconds("udp-new", 30),
-        // RFC 4787 REQ-5: not less than 2 minutes.
-        udp_s: seconds("udp", 120),
-        icmp_s: seconds("icmp", 30),
-        other_new_s: seconds("other-new", 60),
-        other_s: seconds("other", 600),
+        tcp_syn_ms: timeout("tcp-syn", default.tcp_syn_ms),
+        tcp_established_ms: timeout("tcp-established", default.tcp_established_ms),
+        tcp_closing_ms: timeout("tcp-closing", default.tcp_closing_ms),
+        tcp_time_wait_ms: timeout("tcp-time-wait", default.tcp_time_wait_ms),
+        tcp_close_ms: timeout("tcp-close", default.tcp_close_ms),
+        udp_new_ms: timeout("udp-new", default.udp_new_ms),
+        udp_ms: timeout("udp", default.udp_ms),
+        icmp_ms: timeout("icmp", default.icmp_ms),
+        other_new_ms: timeout("other-new", default.other_new_ms),
+        other_ms: timeout("other", default.other_ms),
     };
     section.finish(reader);
     timeouts

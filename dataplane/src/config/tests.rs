@@ -1,8 +1,11 @@
 //! Whole configurations: what is read from them, and what is said about wrong ones.
 
 use super::*;
+use engine::policy::{Action, Service};
+use engine::{GroupId, RuleId};
 use proptest::prelude::*;
 use std::net::IpAddr;
+use wire::{Addr, Proto};
 
 const EXAMPLE: &str = include_str!("../../../docs/understudyd.example.toml");
 const REFERENCE: &str = include_str!("../../../docs/configuration.md");
@@ -78,7 +81,7 @@ fn the_example_is_read_as_it_stands() {
     assert_eq!(config.ports[0], lan);
     assert_eq!((config.ports[1].zone, config.ports[1].device.name()), (ZoneId(1), "net_af_packet1"));
     assert_eq!(
-        config.routes,
+        config.static_routes,
         [
             StaticRoute { to: net("10.3.0.0/16"), via: ip("10.2.0.254"), port: PortId(1) },
             StaticRoute { to: net("::/0"), via: ip("fd00:2::fe"), port: PortId(1) },
@@ -86,24 +89,26 @@ fn the_example_is_read_as_it_stands() {
     );
     let names: Vec<&str> = config.rules.iter().map(|rule| rule.name.as_str()).collect();
     assert_eq!(names, ["ping-the-firewall", "no-telnet", "dns", "lan-to-wan"]);
-    let only = |zone| Zones::Only([zone].into());
+    let only = |zone: ZoneId| ZoneSet::from(zone);
     let last = Rule {
+        id: RuleId::from_name("lan-to-wan"),
         name: "lan-to-wan".into(),
         from: only(ZoneId(0)),
         to: only(ZoneId(1)),
         source: vec![net("10.1.0.0/24"), net("fd00:1::/64")],
         destination: vec![],
-        services: vec![Service::Protocol(6), Service::Protocol(17), Service::IcmpEcho],
+        services: vec![Service::Proto(Proto::TCP), Service::Proto(Proto::UDP), Service::IcmpEcho],
         action: Action::Allow,
         log: false,
-        transparent_failover: true,
+        replicate: true,
         sync_after_s: 0,
+        group: GroupId(0),
     };
     assert_eq!(config.rules[3], last);
     let ping = &config.rules[0];
-    assert_eq!((&ping.from, &ping.to, ping.transparent_failover), (&Zones::Any, &only(ZoneId::SELF), false));
+    assert_eq!((&ping.from, &ping.to, ping.replicate), (&ZoneSet::ANY, &only(ZoneId::SELF), false));
     let telnet = &config.rules[1];
-    assert_eq!(telnet.services, [Service::Ports { protocol: 6, low: 23, high: 23 }]);
+    assert_eq!(telnet.services, [Service::Ports { proto: Proto::TCP, low: 23, high: 23 }]);
     assert_eq!((telnet.action, telnet.log), (Action::Reject, true));
     assert_eq!(config.rules[2].sync_after_s, 5);
 }
@@ -120,24 +125,20 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(config.timeouts, example.timeouts);
     assert_eq!(config.ports, example.ports);
     assert_eq!(config.node.control_socket.to_str(), Some("/run/understudy/understudyd.sock"));
-    assert_eq!((config.rules.len(), config.routes.len()), (0, 0));
+    assert_eq!((config.rules.len(), config.static_routes.len()), (0, 0));
 
     let config = parsed(&small_with(RULE));
     let rule = &config.rules[0];
     assert_eq!((rule.source.len(), rule.destination.len(), rule.services.len()), (0, 0, 0));
-    assert_eq!(
-        (rule.log, rule.transparent_failover, rule.sync_after_s),
-        (false, true, 0),
-        "replicated by default"
-    );
+    assert_eq!((rule.log, rule.replicate, rule.sync_after_s), (false, true, 0), "replicated by default");
     assert_eq!(parsed(&small_with("[sessions]\ncapacity = 2048\n")).sessions.half_open_max, 512);
 }
 
 #[test]
 fn b_04_sessions_are_replicated_unless_a_rule_says_otherwise() {
-    assert!(parsed(&small_with(RULE)).rules[0].transparent_failover);
+    assert!(parsed(&small_with(RULE)).rules[0].replicate);
     let off = format!("{RULE}transparent-failover = false\n");
-    assert!(!parsed(&small_with(&off)).rules[0].transparent_failover);
+    assert!(!parsed(&small_with(&off)).rules[0].replicate);
 }
 
 #[test]
@@ -352,7 +353,10 @@ fn devices_are_pci_addresses_or_virtual_ones() {
 fn gateways_lie_on_a_link() {
     let route = |to: &str, via: &str| small_with(&format!("[[route]]\nto = \"{to}\"\nvia = \"{via}\"\n"));
     let config = parsed(&route("0.0.0.0/0", "10.1.0.254"));
-    assert_eq!(config.routes, [StaticRoute { to: net("0.0.0.0/0"), via: ip("10.1.0.254"), port: PortId(0) }]);
+    assert_eq!(
+        config.static_routes,
+        [StaticRoute { to: net("0.0.0.0/0"), via: ip("10.1.0.254"), port: PortId(0) }]
+    );
     one_problem(&route("10.3.0.0/16", "10.4.0.1"), "gateway 10.4.0.1 is in no port's network");
     one_problem(&route("10.3.0.0/16", "10.2.0.1"), "is the firewall's own address on port \"wan\"");
     one_problem(&route("10.3.0.0/16", "10.2.0.255"), "is no host: it is the network's broadcast address");
@@ -397,12 +401,12 @@ fn rules_say_what_they_mean() {
     one_problem(&rule("log = \"yes\""), "log in [[rule]] \"r\" is a string, neither true nor false");
     let config = parsed(&rule("source = \"10.1.0.10\"\nservices = \"udp/1000-2000\""));
     assert_eq!(config.rules[0].source, [net("10.1.0.10/32")]);
-    assert_eq!(config.rules[0].services, [Service::Ports { protocol: 17, low: 1000, high: 2000 }]);
+    assert_eq!(config.rules[0].services, [Service::Ports { proto: Proto::UDP, low: 1000, high: 2000 }]);
     let config = parsed(&rule("source = \"any\"\nservices = [\"tcp/80\", \"any\"]"));
     assert_eq!((config.rules[0].source.len(), config.rules[0].services.len()), (0, 0));
     let config = parsed(&rule("services = [\"proto/47\", \"tcp/80\", \"icmp-echo\", \"tcp/80\"]"));
-    let tcp_80 = Service::Ports { protocol: 6, low: 80, high: 80 };
-    assert_eq!(config.rules[0].services, [Service::Protocol(47), tcp_80, Service::IcmpEcho]);
+    let tcp_80 = Service::Ports { proto: Proto::TCP, low: 80, high: 80 };
+    assert_eq!(config.rules[0].services, [Service::Proto(Proto::GRE), tcp_80, Service::IcmpEcho]);
     for service in [
         "",
         "http",
@@ -453,7 +457,7 @@ fn numbers_that_belong_together_are_checked_together() {
     one_problem(&small_with("[eal]\nargs = [\"\"]\n"), "EAL argument \"\" is empty");
     let config = parsed(&small_with("[workers]\ncount = 2\ncpus = [1, 0x3]\npolling = \"busy\"\n"));
     assert_eq!(config.workers, Workers { count: 2, polling: Polling::Busy, cpus: vec![1, 3] });
-    assert_eq!(parsed(&small_with("[timeouts]\nudp = 1_036_800\n")).timeouts.udp_s, 12 * 24 * 3600);
+    assert_eq!(parsed(&small_with("[timeouts]\nudp = 1_036_800\n")).timeouts.udp_ms, 12 * 24 * 3_600_000);
 }
 
 #[test]
@@ -484,6 +488,67 @@ fn ports_are_at_most_32() {
         lines[0].contains("name in [node] is missing") && lines[1].contains("there is no port"),
         "{lines:#?}"
     );
+}
+
+#[test]
+fn routes_are_the_ports_networks_and_the_static_ones() {
+    let shared_net = EXAMPLE.replacen("\"10.1.0.1/24\"", "\"10.1.0.1/24\", \"10.1.0.2/24\"", 1);
+    let route = |to, port, via: Option<&str>| Route {
+        prefix: net(to),
+        port: PortId(port),
+        gateway: via.map_or(Gateway::OnLink, |via| Gateway::Via(Addr::from(ip(via)))),
+    };
+    let expected = [
+        route("10.1.0.0/24", 0, None),
+        route("fd00:1::/64", 0, None),
+        route("10.2.0.0/24", 1, None),
+        route("fd00:2::/64", 1, None),
+        route("10.3.0.0/16", 1, Some("10.2.0.254")),
+        route("::/0", 1, Some("fd00:2::fe")),
+    ];
+    for text in [EXAMPLE, &shared_net] {
+        assert_eq!(parsed(text).routes(), expected);
+    }
+    let table = Routes::build(&parsed(EXAMPLE).routes()).unwrap();
+    assert_eq!(table.lookup(Addr::from(ip("10.3.9.9"))).map(|hit| hit.port), Some(PortId(1)));
+    assert_eq!(table.lookup(Addr::from(ip("192.0.2.1"))), None);
+}
+
+#[test]
+fn rules_and_services_read_back_as_they_were_written() {
+    let config = parsed(EXAMPLE);
+    assert_eq!(config.policy_rules(), config.rules);
+    assert_eq!(config.timeouts(), Timeouts::default());
+    let names = |zones| config.zone_names(zones);
+    assert_eq!(names(config.rules[0].to), ["self"]);
+    assert_eq!(names(config.rules[3].from), ["lan"]);
+    assert!(names(config.rules[0].from).is_empty(), "any");
+    for text in ["tcp", "udp", "tcp/80", "udp/1000-2000", "icmp-echo", "proto/47", "tcp/0-65535"] {
+        let config = parsed(&small_with(&format!("{RULE}services = \"{text}\"\n")));
+        assert_eq!(service_text(&config.rules[0].services[0]), text);
+    }
+    assert_eq!(service_text(&Service::Any), "any");
+}
+
+#[test]
+fn a_rule_that_is_never_reached_is_worth_a_warning() {
+    let nothing: [&str; 0] = [];
+    assert_eq!(parsed(EXAMPLE).warnings, nothing);
+    assert_eq!(parsed(SMALL).warnings, ["there is no rule: nothing passes the firewall; add a [[rule]]"]);
+    let hidden = format!("{RULE}{}services = \"tcp/80\"\n", RULE.replace("\"r\"", "\"hidden\""));
+    let warnings = parsed(&small_with(&hidden)).warnings;
+    assert!(
+        warnings.len() == 1 && warnings[0].starts_with("rule `hidden` is never reached: rule `r`"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn more_rules_than_the_policy_holds_are_refused() {
+    let rule = |n: usize| RULE.replace("\"r\"", &format!("\"r{n}\""));
+    let rules = |count| small_with(&(0..count).map(|n| rule(n)).collect::<String>());
+    assert_eq!(parsed(&rules(4096)).rules.len(), 4096);
+    one_problem(&rules(4097), "4097 rules, at most 4096 are possible");
 }
 
 #[test]
