@@ -223,7 +223,7 @@ pub struct SessionRow {
     pub to_zone: String,
     /// The rule that admitted it.
     pub rule: String,
-    /// Its state by name: for TCP as in RFC 9293, else `new` or `assured`.
+    /// Its state by name: for TCP after RFC 9293 (`established`, …), else `new` or `replied`.
     pub state: String,
     /// Since it was opened; absent where the daemon does not keep it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
