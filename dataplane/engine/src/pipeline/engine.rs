@@ -244,6 +244,10 @@ impl<B: PacketBuf> Engine<B> {
             if let Fate::Flow(guess) = &mut lane.fate {
                 *guess = self.shard.prefetch_entry(lane.hash);
                 elsewhere |= *guess == Guess::Alternate;
+                if !matches!(guess, Guess::Slot(..)) {
+                    // Probably a new flow: the index line of its reply's key will be written.
+                    self.shard.prefetch_index(self.shard.hash(&lane.desc.key.reversed()));
+                }
             }
         }
         if elsewhere {

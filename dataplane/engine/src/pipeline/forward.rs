@@ -5,6 +5,7 @@ use super::{Notice, PacketIo};
 use crate::counters::{Event, Refusal};
 use crate::neighbour::{Adjacency, AdjacencyState, NextHop};
 use crate::policy::{Action, Query};
+use crate::routes::RouteHit;
 use crate::session;
 use crate::table::{Entry, Path, Slot};
 use crate::track::{self, Dir, FlowState, Segment, SynOptions, Verdict};
@@ -237,14 +238,15 @@ impl<B: PacketBuf> Engine<B> {
         let Some(hit) = cx.snapshot.routes.lookup(destination(desc)) else {
             return self.counters.dropped(Refusal::NoRoute.into());
         };
-        if let Some(next_hop) = neighbours.find(hit.port, hit.next_hop) {
+        let found = neighbours.find(hit.port, hit.next_hop);
+        if let Some(next_hop) = found {
             let mut path = entry.path();
             if path.next_hops[dir.index()] != next_hop {
                 path.next_hops[dir.index()] = next_hop;
                 entry.update(|e| e.path(path));
             }
         }
-        self.send_to(cx, desc, hit, frame, io);
+        self.send_to(cx, desc, hit, found.and_then(|hop| neighbours.get(hop)), frame, io);
     }
 
     /// Sends a packet to a next hop that may not be resolved yet.
@@ -252,7 +254,8 @@ impl<B: PacketBuf> Engine<B> {
         &mut self,
         cx: &Context<'_>,
         desc: &Desc,
-        hit: crate::routes::RouteHit,
+        hit: RouteHit,
+        adjacency: Option<&Adjacency>,
         mut frame: B,
         io: &mut I,
     ) {
@@ -260,8 +263,6 @@ impl<B: PacketBuf> Engine<B> {
         if desc.ip_len > mtu {
             return self.too_big(cx, desc, &frame, mtu, io);
         }
-        let neighbours = &cx.snapshot.neighbours;
-        let adjacency = neighbours.find(hit.port, hit.next_hop).and_then(|hop| neighbours.get(hop));
         match adjacency.map(|a| (a.state, a)) {
             Some((AdjacencyState::Resolved, adjacency)) => self.forward(desc, adjacency, frame, io),
             Some((AdjacencyState::Failed, _)) => {

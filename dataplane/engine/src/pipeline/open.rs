@@ -31,7 +31,8 @@ impl<B: PacketBuf> Engine<B> {
         };
         let Some(admitted) = self.admit(cx, desc, &frame, io) else { return };
         let keys = [desc.key, desc.key.reversed()];
-        let new = new_session(cx, &keys, lane.hash, &admitted, windows, state);
+        let hashes = [lane.hash, self.shard.hash(&keys[1])];
+        let new = new_session(cx, &keys, hashes, desc.ip_len, &admitted, (windows, state));
         let Ok(slot) = self.shard.create(&new, cx.now) else {
             return self.counters.dropped(Refusal::TableFull.into());
         };
@@ -40,7 +41,8 @@ impl<B: PacketBuf> Engine<B> {
         if desc.ttl <= 1 {
             return self.ttl_exceeded(cx, desc, &frame, io);
         }
-        self.send_to(cx, desc, admitted.hit, frame, io);
+        let adjacency = cx.snapshot.neighbours.get(admitted.path.next_hops[0]);
+        self.send_to(cx, desc, admitted.hit, adjacency, frame, io);
     }
 
     /// A SYN on a finished session: the policy decides as for a new flow, the successor takes the slot.
@@ -64,7 +66,8 @@ impl<B: PacketBuf> Engine<B> {
         };
         let Some(admitted) = self.admit(cx, desc, frame, io) else { return false };
         let keys = [desc.key, desc.key.reversed()];
-        let new = new_session(cx, &keys, lane.hash, &admitted, windows, state);
+        let hashes = [lane.hash, self.shard.hash(&keys[1])];
+        let new = new_session(cx, &keys, hashes, desc.ip_len, &admitted, (windows, state));
         let was_half_open = session::is_half_open(entry.state());
         self.shard.succeed(slot, &new, was_half_open, cx.now);
         self.counters.count(Event::Reopened, 1);
@@ -167,11 +170,6 @@ impl<B: PacketBuf> Engine<B> {
         if admitted.decision.log {
             self.notify(Notice::SessionOpened { key: desc.key, rule: admitted.binding.rule });
         }
-        if let Some(entry) = self.shard.entry(slot) {
-            let mut hot = entry.hot();
-            hot.count(track::Dir::Initiator, desc.ip_len);
-            entry.store_counted(&hot, entry.last_seen());
-        }
         if session::is_replicated(desc.key.proto(), state) {
             self.shard.announce(slot);
         }
@@ -181,10 +179,10 @@ impl<B: PacketBuf> Engine<B> {
 fn new_session<'a>(
     cx: &Context<'_>,
     keys: &'a [FlowKey; 2],
-    hash: KeyHash,
+    hashes: [KeyHash; 2],
+    first_len: u16,
     admitted: &Admitted,
-    windows: [u64; 4],
-    state: u32,
+    (windows, state): ([u64; 4], u32),
 ) -> NewSession<'a> {
     let proto = keys[0].proto();
     let mut next_check = session::deadline(proto, state, cx.now, &cx.snapshot.timeouts);
@@ -196,11 +194,12 @@ fn new_session<'a>(
     }
     NewSession {
         keys,
-        hash,
+        hashes,
         binding: admitted.binding,
         path: admitted.path,
         windows,
         state,
+        first_len,
         half_open: proto == wire::Proto::TCP && session::is_half_open(state),
         next_check,
     }

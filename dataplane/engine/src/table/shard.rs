@@ -37,8 +37,8 @@ pub struct ShardConfig {
 pub struct NewSession<'a> {
     /// Key of packets from the initiator and from the responder.
     pub keys: &'a [FlowKey; 2],
-    /// The first key's hash.
-    pub hash: KeyHash,
+    /// The two keys' hashes.
+    pub hashes: [KeyHash; 2],
     /// Rule, zones, generation.
     pub binding: Binding,
     /// Next hops, group, flags.
@@ -47,10 +47,21 @@ pub struct NewSession<'a> {
     pub windows: [u64; 4],
     /// Packed tracker state.
     pub state: u32,
+    /// Length in bytes of the packet that opens it, which is counted.
+    pub first_len: u16,
     /// True while a TCP handshake is under way.
     pub half_open: bool,
     /// When to look at it first.
     pub next_check: Ticks,
+}
+
+impl NewSession<'_> {
+    /// The per-packet half after the first packet.
+    fn hot(&self) -> Hot {
+        let mut hot = Hot::new(self.windows, self.state);
+        hot.count(Dir::Initiator, self.first_len);
+        hot
+    }
 }
 
 /// Every slot is taken, or the index has no room.
@@ -246,14 +257,13 @@ impl Shard {
     /// Adds a session. The caller has looked both keys up and found neither.
     pub fn create(&mut self, new: &NewSession<'_>, now: Ticks) -> Result<Slot, TableFull> {
         let slot = Slot(*self.free[..self.free_len].last().ok_or(TableFull)?);
-        let reply_hash = self.hash(&new.keys[1]);
-        self.index.prefetch(reply_hash);
+        let [hash, reply_hash] = new.hashes;
         let Some(entry) = self.entry(slot) else { return Err(TableFull) };
-        if self.index.insert(new.hash, slot, Dir::Initiator).is_err() {
+        if self.index.insert(hash, slot, Dir::Initiator).is_err() {
             return Err(TableFull);
         }
         if self.index.insert(reply_hash, slot, Dir::Responder).is_err() {
-            self.index.remove(new.hash, slot, Dir::Initiator);
+            self.index.remove(hash, slot, Dir::Initiator);
             return Err(TableFull);
         }
         self.free_len -= 1;
@@ -262,7 +272,7 @@ impl Shard {
             self.prefetch_slot(Slot(*next));
         }
         let version = self.next_version(0);
-        entry.create(new.keys, version, new.binding, new.path, &Hot::new(new.windows, new.state), now);
+        entry.create(new.keys, version, new.binding, new.path, &new.hot(), now);
         self.timers.set(slot.0 as usize, new.next_check);
         self.population.in_use[Class::of(new.keys[0].proto()) as usize] += 1;
         if new.half_open {
@@ -278,14 +288,14 @@ impl Shard {
         let old = entry.keys();
         if old[0] != new.keys[0] {
             self.unindex(slot, &old);
-            for (key, dir) in new.keys.iter().zip([Dir::Initiator, Dir::Responder]) {
+            for (hash, dir) in new.hashes.into_iter().zip([Dir::Initiator, Dir::Responder]) {
                 // Two places were just given back, so there is room.
-                let inserted = self.index.insert(self.hash(key), slot, dir);
+                let inserted = self.index.insert(hash, slot, dir);
                 debug_assert!(inserted.is_ok());
             }
         }
         let version = self.next_version(entry.version());
-        entry.create(new.keys, version, new.binding, new.path, &Hot::new(new.windows, new.state), now);
+        entry.create(new.keys, version, new.binding, new.path, &new.hot(), now);
         self.timers.set(slot.0 as usize, new.next_check);
         if was_half_open {
             self.population.half_open -= 1;

@@ -31,7 +31,7 @@ fn key(n: u32, v6: bool, proto: Proto) -> FlowKey {
 
 fn create(shard: &mut Shard, key: FlowKey, now: Ticks) -> Result<Slot, TableFull> {
     let keys = [key, key.reversed()];
-    let hash = shard.hash(&key);
+    let hashes = [shard.hash(&keys[0]), shard.hash(&keys[1])];
     let state = if key.proto() == Proto::TCP {
         let fields = TcpFields { seq: 1, flags: tcp_flags::SYN, header_len: 20, ..TcpFields::default() };
         tcp::open(&Segment { fields, options: SynOptions::default() }).unwrap().pack().1
@@ -40,11 +40,12 @@ fn create(shard: &mut Shard, key: FlowKey, now: Ticks) -> Result<Slot, TableFull
     };
     let new = NewSession {
         keys: &keys,
-        hash,
+        hashes,
         binding: BINDING,
         path: PATH,
         windows: [0; 4],
         state,
+        first_len: 60,
         half_open: key.proto() == Proto::TCP,
         next_check: session::deadline(key.proto(), state, now, &Timeouts::default()),
     };
@@ -80,7 +81,7 @@ fn both_directions_find_the_session_and_the_view_tells_it_whole() {
         assert_eq!(view.keys, [key, key.reversed()]);
         assert_eq!((view.binding, view.path, view.last_seen), (BINDING, PATH, Ticks(9)));
         assert_eq!(view.version >> 44, 5, "the term");
-        assert_eq!((view.bytes, view.packets), ([0; 2], [0; 2]));
+        assert_eq!((view.bytes, view.packets), ([60, 0], [1, 0]));
     }
     assert_eq!(shard.population().in_use, [0, 2, 0, 0]);
 }
@@ -99,7 +100,7 @@ fn counters_count_by_direction() {
         }
     }
     let view = shard.reader().read(slot).unwrap();
-    assert_eq!((view.bytes, view.packets), ([300, 3_000], [3, 2]));
+    assert_eq!((view.bytes, view.packets), ([360, 3_000], [4, 2]));
     assert_eq!((view.state, view.last_seen), (0x8765_4321, Ticks(77)));
 }
 
