@@ -102,6 +102,8 @@ fn the_firewall_itself_answers_nothing_that_no_rule_allows() {
 fn a_rejecting_rule_answers_at_once() {
     let rule = "[[rule]]\nname = \"reject-7009\"\nfrom = \"lan\"\nto = \"wan\"\nservices = [\"tcp/7009\", \"udp/7009\"]\naction = \"reject\"\n";
     let bench = Bench::with(LabOptions::default().rules_first(rule));
+    // Somebody listens there: only the firewall can be what refuses.
+    let server = EchoServer::start(Host::Server, 7009).unwrap();
     for family in Family::BOTH {
         let to = SocketAddr::new(family.server(), 7009);
         let outcome = connect(Host::Client, to, Duration::from_millis(800)).unwrap();
@@ -111,6 +113,8 @@ fn a_rejecting_rule_answers_at_once() {
         let error = socket.recv(&mut [0; 16]).unwrap_err();
         assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "{family:?}: nothing came back");
     }
+    assert_eq!((server.accepted(), server.datagrams()), (0, 0));
+    assert_eq!(bench.denied("reject-7009"), 4);
     assert_eq!(bench.count(&[]), 0);
 }
 

@@ -90,11 +90,11 @@ pub fn http_download(stage: &Stage, family: Family) -> Result<Finding> {
         traffic::download(Host::Client, family, &stage.http.url(family, &name), Duration::from_secs(30))?;
     let equal = got.sha256 == expected;
     Ok(Finding {
-        expected: format!("{DOWNLOAD_BYTES} bytes, SHA-256 {}…", &expected[..12]),
+        expected: format!("{DOWNLOAD_BYTES} bytes, SHA-256 {}…", &expected[..8]),
         measured: format!(
-            "{} bytes, SHA-256 {}…, {:.0} Mbit/s",
+            "{} bytes, {}…, {:.0} Mbit/s",
             got.bytes,
-            &got.sha256[..12],
+            &got.sha256[..8],
             got.bytes as f64 * 8e-6 / got.took.as_secs_f64()
         ),
         sessions: Some((1, stage.sessions_on(family, stage.http.port())? - before)),
@@ -139,8 +139,8 @@ pub fn parallel_connections(stage: &Stage, family: Family) -> Result<Finding> {
     let accepted = stage.echo.accepted() - accepted_before;
     let worst = exact.into_iter().min().unwrap_or(0);
     Ok(Finding {
-        expected: format!("{CONNECTIONS} open at once, {ROUNDS} exact echoes on each"),
-        measured: format!("{accepted} open at once, {worst} exact in the worst round"),
+        expected: format!("{CONNECTIONS} open at once, all echo {ROUNDS} times"),
+        measured: format!("{accepted} open at once, {worst} echo in the worst round"),
         sessions: Some((CONNECTIONS as u64, counted)),
         good: accepted == CONNECTIONS && worst == CONNECTIONS,
     })
@@ -197,8 +197,8 @@ fn blocked(
     let passed = tap.seen(|segment| segment.to_port == to.port()).len();
     let accepted = listener.accepted() - accepted_before;
     Ok(Finding {
-        expected: format!("{ATTEMPTS} SYNs, 0 pass, {rule} counts {ATTEMPTS}"),
-        measured: format!("{silent} unanswered, {passed} passed, {rule} counted {denied}"),
+        expected: format!("0 of {ATTEMPTS} SYNs pass, {rule} counts {ATTEMPTS}"),
+        measured: format!("{passed} passed, {silent} unanswered, {denied} counted"),
         sessions: Some((0, stage.sessions(&["--port", &port, "--address", &to.ip().to_string()])?)),
         good: silent == ATTEMPTS && passed == 0 && accepted == 0 && denied == ATTEMPTS,
     })
@@ -213,7 +213,7 @@ pub fn buffers_return(stage: &Stage, before: u64) -> Result<Finding> {
         now = stage.buffers_in_use()?;
     }
     Ok(Finding {
-        expected: format!("at most {before} in use, as before the traffic"),
+        expected: format!("{before} in use, as before"),
         measured: format!("{now} in use"),
         sessions: None,
         good: now <= before,
@@ -225,7 +225,7 @@ pub fn clean_end(lab: Lab) -> Result<Finding> {
     let stopped = lab.down()?;
     let left = Host::ALL.into_iter().filter(|host| netns::exists(*host)).count();
     Ok(Finding {
-        expected: "exit code 0 on SIGTERM, nothing left".into(),
+        expected: "exit code 0, nothing left".into(),
         measured: match stopped {
             Stopped::Asked(code) => format!("exit code {code}, {left} namespaces left"),
             Stopped::Before(code) => format!("it had ended before, exit code {code}"),

@@ -94,7 +94,7 @@ impl Report {
                 if row.passed { "ok".into() } else { "FAILED".into() },
             ]
         });
-        let head = ["check", "family", "expected", "measured", "sessions opened / counted", "verdict"];
+        let head = ["check", "family", "expected", "measured", "opened / in ha-ctl", "verdict"];
         let states: Vec<String> = self
             .sessions
             .by_state
