@@ -39,7 +39,7 @@ pub use mbuf::{Burst, L4Checksum, Mbuf, free_burst};
 pub use mempool::{DEFAULT_DATA_ROOM, Mempool, MempoolConfig, MempoolError};
 pub use port::{LinkState, Port, PortConfig, PortError, PortFeatures, PortInfo, PortStats, Queues};
 pub use queue::{BURST, RxQueue, TxQueue};
-pub use rss::RssKey;
+pub use rss::{RssKey, RssKeyError};
 
 /// The DPDK release that the process runs with, as it names itself ("DPDK 22.11.11").
 pub fn version() -> String {

@@ -4,6 +4,9 @@
 //! come back deaf, so there is no restart: when the [`Port`] and all of its queue handles are gone it is
 //! stopped, closed and its virtual device removed, and it can be opened anew.
 
+mod attach;
+mod error;
+
 use std::any::Any;
 use std::ffi::{CStr, CString};
 use std::mem::zeroed;
@@ -11,8 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{MutexGuard, PoisonError};
 
-use thiserror::Error;
 use wire::MacAddr;
+
+use attach::{VDEV_BUS, attach, find};
+pub use error::PortError;
 
 use crate::device::{Bus, Device};
 use crate::eal::{CONTROL, Eal};
@@ -135,112 +140,6 @@ pub struct LinkState {
     pub speed_mbps: u32,
     /// Both directions at once.
     pub full_duplex: bool,
-}
-
-/// Why a port cannot be had.
-#[derive(Debug, Error)]
-pub enum PortError {
-    /// A PCI device that was not named at the start.
-    #[error("PCI device {0} was not given to the EAL at its start: only devices named there are touched")]
-    NotAllowed(String),
-    /// A PCI device that no driver took.
-    #[error(
-        "no DPDK driver took PCI device {0}: bind it to vfio-pci (dpdk-devbind.py -b vfio-pci {0}) and check that \
-         the address is right"
-    )]
-    NotProbed(String),
-    /// A second handle to one port.
-    #[error("device {0} is open already")]
-    AlreadyOpen(String),
-    /// No driver of that name.
-    #[error("no driver is there for device `{0}`: look at its spelling and that the driver is installed")]
-    NoDriver(String),
-    /// `iface=` is missing.
-    #[error("device `{device}` needs the interface it sits on: write {device},iface=NAME")]
-    NoInterfaceGiven {
-        /// The device.
-        device: String,
-    },
-    /// `iface=` names nothing.
-    #[error("device `{device}`: there is no interface `{iface}` in this network namespace")]
-    NoInterface {
-        /// The device.
-        device: String,
-        /// The interface.
-        iface: String,
-    },
-    /// Raw sockets are refused.
-    #[error("device `{device}` needs CAP_NET_RAW: run as root or grant the capability")]
-    NotPermitted {
-        /// The device.
-        device: String,
-    },
-    /// The driver refused the device.
-    #[error("device `{device}` cannot be used: {errno}; the lines that DPDK wrote to stderr say more")]
-    Attach {
-        /// The device.
-        device: String,
-        /// The driver's reason.
-        errno: Errno,
-    },
-    /// More queues than there are, or none.
-    #[error("port {device}: {wanted} {direction} queues asked for, it has 1 to {max}")]
-    QueueCount {
-        /// The device.
-        device: String,
-        /// "receive" or "transmit".
-        direction: &'static str,
-        /// As asked for.
-        wanted: u16,
-        /// What there is.
-        max: u16,
-    },
-    /// An MTU that the port does not offer.
-    #[error("port {device}: an MTU of {mtu} asked for, at most {max} is possible")]
-    Mtu {
-        /// The device.
-        device: String,
-        /// As asked for.
-        mtu: u16,
-        /// What is possible.
-        max: u16,
-    },
-    /// Frames longer than an mbuf on a port that cannot split them.
-    #[error(
-        "port {device}: frames of {frame} bytes do not fit mbufs of {data_room} and the port cannot split them: \
-         use a smaller MTU or a larger data room"
-    )]
-    MbufTooSmall {
-        /// The device.
-        device: String,
-        /// Longest frame.
-        frame: u32,
-        /// What an mbuf holds.
-        data_room: u16,
-    },
-    /// A table that the port cannot express.
-    #[error("port {device}: a steering table of {len} places does not fit the port's {reta_size}")]
-    RetaSize {
-        /// The device.
-        device: String,
-        /// As asked for.
-        len: usize,
-        /// What there is.
-        reta_size: u16,
-    },
-    /// A second start.
-    #[error("port {0} was started before: drop it and its queues, and open it anew")]
-    AlreadyStarted(String),
-    /// Anything else.
-    #[error("port {device}: cannot {what}: {errno}")]
-    Operation {
-        /// The device.
-        device: String,
-        /// What was tried.
-        what: &'static str,
-        /// The driver's reason.
-        errno: Errno,
-    },
 }
 
 /// A DPDK port that is ours, until the last handle goes.
@@ -663,7 +562,6 @@ impl PortFeatures {
 const RX_L4: u64 = dpdk_sys::US_RX_OFFLOAD_TCP_CKSUM | dpdk_sys::US_RX_OFFLOAD_UDP_CKSUM;
 const TX_L4: u64 = dpdk_sys::US_TX_OFFLOAD_TCP_CKSUM | dpdk_sys::US_TX_OFFLOAD_UDP_CKSUM;
 const RSS_FLOWS: u64 = dpdk_sys::US_RSS_IP | dpdk_sys::US_RSS_TCP | dpdk_sys::US_RSS_UDP;
-pub(crate) const VDEV_BUS: &CStr = c"vdev";
 
 fn bits(on: bool, bits: u64) -> u64 {
     if on { bits } else { 0 }
@@ -686,60 +584,4 @@ fn overhead(info: &dpdk_sys::rte_eth_dev_info) -> u32 {
 /// Drivers that leave the length open take the classic 40 bytes.
 fn key_len(info: &dpdk_sys::rte_eth_dev_info) -> usize {
     if info.hash_key_size == 0 { 40 } else { usize::from(info.hash_key_size) }
-}
-
-pub(crate) fn find(name: &str) -> Option<u16> {
-    let name = CString::new(name).ok()?;
-    let mut id = 0;
-    // SAFETY: the EAL runs (the caller holds an `Eal`); the name is zero-terminated.
-    let result = unsafe { dpdk_sys::rte_eth_dev_get_port_by_name(name.as_ptr(), &mut id) };
-    (result == 0).then_some(id)
-}
-
-/// Creates a virtual device.
-fn attach(device: &Device) -> Result<(), PortError> {
-    let (Ok(name), Ok(args)) = (CString::new(device.name()), CString::new(device.args())) else {
-        return Err(PortError::Attach { device: device.to_string(), errno: Errno::INVALID });
-    };
-    // SAFETY: the EAL runs and the control lock is held; all strings are zero-terminated and copied.
-    let result = unsafe { dpdk_sys::rte_eal_hotplug_add(VDEV_BUS.as_ptr(), name.as_ptr(), args.as_ptr()) };
-    Errno::check(result).map(drop).map_err(|errno| explain(device, errno))
-}
-
-/// Drivers say little more than "no"; the usual causes can be told apart from here.
-fn explain(device: &Device, errno: Errno) -> PortError {
-    let name = device.to_string();
-    // "Bad address" is what 22.11 answers where no driver knows the name.
-    if errno == Errno::NOT_SUPPORTED || errno == Errno::BAD_ADDRESS {
-        return PortError::NoDriver(name);
-    }
-    let sits_on_interface = ["net_af_packet", "eth_af_packet", "net_af_xdp"]
-        .iter()
-        .any(|driver| device.name().starts_with(driver));
-    if !sits_on_interface {
-        return PortError::Attach { device: name, errno };
-    }
-    match device.arg("iface") {
-        None => PortError::NoInterfaceGiven { device: device.name().to_owned() },
-        Some(iface) if !interface_exists(iface) => {
-            PortError::NoInterface { device: name, iface: iface.to_owned() }
-        }
-        Some(_) if !raw_sockets_permitted() => PortError::NotPermitted { device: name },
-        Some(_) => PortError::Attach { device: name, errno },
-    }
-}
-
-fn any_socket() -> Option<rustix::fd::OwnedFd> {
-    use rustix::net::{AddressFamily, SocketType, socket};
-    socket(AddressFamily::UNIX, SocketType::DGRAM, None).ok()
-}
-
-/// Asks the kernel and not sysfs, which may show another namespace's interfaces.
-fn interface_exists(name: &str) -> bool {
-    any_socket().is_some_and(|fd| rustix::net::netdevice::name_to_index(fd, name).is_ok())
-}
-
-fn raw_sockets_permitted() -> bool {
-    use rustix::net::{AddressFamily, SocketType, socket};
-    !matches!(socket(AddressFamily::PACKET, SocketType::RAW, None), Err(rustix::io::Errno::PERM))
 }
