@@ -180,7 +180,7 @@ fn compile(reader: &mut Reader, config: &mut Config) {
 }
 
 fn read_text(path: &Path) -> Result<String, ConfigError> {
-    let unreadable = |source| ConfigError::Read { path: path.into(), source };
+    let unreadable = |reason| ConfigError::Read { path: path.into(), reason };
     // Asked before it is opened, for opening a FIFO without a writer would wait for one.
     if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(ConfigError::NotAFile { path: path.into() });

@@ -11,6 +11,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::ops::Range;
 
+/// The most addresses of a port.
+const MAX_ADDRESSES: usize = 64;
+
 /// The ports that could be read.
 pub(super) struct Ports {
     pub(super) ports: Vec<Port>,
@@ -86,7 +89,12 @@ fn port(reader: &mut Reader, mut section: Section<'_>, unique: &mut Unique) -> O
     let zone = zone.and_then(|text| zone_name(reader, &text));
     let texts = reader.texts(&mut section, "addresses");
     let written = texts.len();
-    let addresses: Vec<_> = texts.iter().filter_map(|text| interface_address(reader, text)).collect();
+    if let Some(first_too_many) = texts.get(MAX_ADDRESSES) {
+        let message = format!("{} has {written} addresses", section.called);
+        reader.report(first_too_many.span.clone(), message, format!("at most {MAX_ADDRESSES} can be used"));
+    }
+    let addresses: Vec<_> =
+        texts.iter().take(MAX_ADDRESSES).filter_map(|text| interface_address(reader, text)).collect();
     if written == 0 {
         let message = format!("addresses in {} is missing or empty", section.called);
         reader.report(

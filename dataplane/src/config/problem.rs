@@ -10,12 +10,12 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read the configuration {}: {source}", path.display())]
+    #[error("cannot read the configuration {}: {reason}", path.display())]
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
-        source: std::io::Error,
+        /// What the system says; not called `source`, for the message has it already.
+        reason: std::io::Error,
     },
     /// Not a regular file: reading a pipe or a device could last for ever.
     #[error("the configuration {} is not a regular file", path.display())]

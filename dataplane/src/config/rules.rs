@@ -6,7 +6,7 @@ use super::sections::checked_name;
 use engine::policy::{Action, Rule, Service, ZoneSet};
 use engine::{GroupId, RuleId, ZoneId};
 use ipnet::IpNet;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use wire::Proto;
 
 /// The zone of the firewall's own addresses.
@@ -153,12 +153,13 @@ fn prefixes(reader: &mut Reader, section: &mut Section<'_>, key: &'static str) -
         return Vec::new();
     }
     let mut nets: Vec<IpNet> = Vec::new();
+    let mut seen = HashSet::new();
     for text in &texts {
         let Some(net) = prefix(reader, text) else { continue };
-        if nets.contains(&net) {
-            reader.report(text.span.clone(), format!("{key} holds {net} twice"), "remove one of the two");
-        } else {
+        if seen.insert(net) {
             nets.push(net);
+        } else {
+            reader.report(text.span.clone(), format!("{key} holds {net} twice"), "remove one of the two");
         }
     }
     nets
@@ -182,11 +183,12 @@ fn one_family(reader: &mut Reader, section: &Section<'_>, source: &[IpNet], dest
 
 fn services(reader: &mut Reader, section: &mut Section<'_>) -> Vec<Service> {
     let mut services = Vec::new();
+    let mut seen = HashSet::new();
     for text in reader.texts(section, "services") {
         match service(text.text) {
+            Ok(service) if seen.insert(service) => services.push(service),
             // Twice the same harms nobody.
-            Ok(service) if services.contains(&service) => {}
-            Ok(service) => services.push(service),
+            Ok(_) => {}
             Err((what, help)) => {
                 reader.report(text.span, format!("service {} {what}", quoted(text.text)), help)
             }

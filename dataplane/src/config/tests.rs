@@ -546,7 +546,7 @@ fn a_rule_that_is_never_reached_is_worth_a_warning() {
 #[test]
 fn more_rules_than_the_policy_holds_are_refused() {
     let rule = |n: usize| RULE.replace("\"r\"", &format!("\"r{n}\""));
-    let rules = |count| small_with(&(0..count).map(|n| rule(n)).collect::<String>());
+    let rules = |count| small_with(&(0..count).map(rule).collect::<String>());
     assert_eq!(parsed(&rules(4096)).rules.len(), 4096);
     one_problem(&rules(4097), "4097 rules, at most 4096 are possible");
 }
@@ -602,6 +602,26 @@ fn files_that_are_no_configuration_are_refused_before_they_are_read() {
         assert!(matches!(error, ConfigError::NotAFile { .. }), "{error}");
     }
     std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
+fn long_lists_are_judged_in_time() {
+    let list = |count: u32, item: &dyn Fn(u32) -> String| {
+        (0..count).map(|n| format!("{:?},", item(n))).collect::<String>()
+    };
+    let prefix = |n: u32| std::net::Ipv4Addr::from(0x0b00_0000 + n * 2).to_string();
+    let sources = list(50_000, &prefix);
+    let before = std::time::Instant::now();
+    let config = parsed(&small_with(&format!("{RULE}source = [{sources}]\n")));
+    assert_eq!(config.rules[0].source.len(), 50_000);
+    let services = list(60_000, &|n| format!("tcp/{n}"));
+    let config = parsed(&small_with(&format!("{RULE}services = [{services}]\n")));
+    assert_eq!(config.rules[0].services.len(), 60_000);
+    let addresses = list(40_000, &|n| format!("11.{}.{}.1/30", n / 256, n % 256));
+    let text = SMALL.replace("\"10.2.0.1/24\"", addresses.trim_end_matches(','));
+    one_problem(&text, "[[port]] \"wan\" has 40001 addresses (at most 64 can be used)");
+    // Pairwise comparison of any of these takes minutes in a debug build.
+    assert!(before.elapsed() < std::time::Duration::from_secs(20), "{:?}", before.elapsed());
 }
 
 #[test]

@@ -498,3 +498,7 @@ impl<'de> Deserialize<'de> for Protocol {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
+
+#[cfg(test)]
+#[path = "golden.rs"]
+mod golden;
