@@ -34,6 +34,17 @@ fn a_rst_behind_unacknowledged_data_is_exact_too() {
 }
 
 #[test]
+fn a_rst_at_the_last_acknowledgement_is_exact_though_more_was_sent() {
+    // The data were lost behind us; the receiver's challenge ACK named this number.
+    let mut t = Trace::established();
+    t.initiator("P. 1001:1501 ack 5001").accept(Established);
+    t.initiator("R 1250").pass(Why::RstNotExact);
+    t.responder(". 5001 ack 1001").accept(Established);
+    t.initiator("R 1001").accept(Closed);
+    t.totals(6, 1, 0);
+}
+
+#[test]
 fn a_rst_inside_the_window_is_left_to_the_challenge_ack() {
     let mut t = Trace::established();
     t.responder("R 5002").pass(Why::RstNotExact);
@@ -64,10 +75,11 @@ fn a_syn_is_refused_only_with_its_own_number() {
     let mut t = Trace::new();
     t.initiator("S 1000").accept(SynSent);
     t.responder("R 0").invalid(Why::RstNotForSyn);
+    t.responder("R 0 ack 1001").invalid(Why::RstNotForSyn);
     t.responder("R. 0 ack 1000").invalid(Why::RstNotForSyn);
     t.responder("R. 0 ack 1002").invalid(Why::RstNotForSyn);
     t.responder("R. 0 ack 1001").accept(Closed);
-    t.totals(2, 0, 3);
+    t.totals(2, 0, 4);
 }
 
 #[test]
@@ -77,6 +89,12 @@ fn a_syn_can_be_taken_back() {
     t.initiator("R 1000").invalid(Why::RstOutOfWindow);
     t.initiator("R 1001").accept(Closed);
     t.totals(2, 0, 1);
+
+    // With the data that it carried.
+    let mut t = Trace::new();
+    t.initiator("S 1000:1500").accept(SynSent);
+    t.initiator("R 1501").accept(Closed);
+    t.totals(2, 0, 0);
 }
 
 #[test]

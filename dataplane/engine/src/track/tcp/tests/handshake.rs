@@ -159,11 +159,13 @@ fn a_new_syn_meets_the_responders_older_half_open_connection() {
     t.initiator("S 900000").accept(SynSent);
     t.responder(". 5001 ack 1001").pass(Why::ChallengeAck);
     t.initiator("R 1002").invalid(Why::RstOutOfWindow);
+    // A third attempt does not make the challenge forgotten.
+    t.initiator("S 950000").accept(SynSent);
     t.initiator("R 1001").pass(Why::RstNotExact);
     t.initiator("S 900000").accept(SynSent);
     t.responder("S. 7000 ack 900001").accept(SynReceived);
     t.initiator(". 900001 ack 7001").accept(Established);
-    t.totals(5, 2, 1);
+    t.totals(6, 2, 1);
 }
 
 #[test]
@@ -282,6 +284,13 @@ fn fast_open_carries_data_both_ways() {
     t.initiator("P. 1001:1501 ack 5001").accept(Established);
     t.responder(". 5001 ack 1501").accept(Established);
     t.totals(5, 0, 0);
+
+    // Accepted, though the SYN was repeated without them.
+    let mut t = Trace::new();
+    t.initiator("S 1000:1500 win 64240").accept(SynSent);
+    t.initiator("S 1000 win 64240").accept(SynSent);
+    t.responder("S. 5000 ack 1501 win 65160").accept(SynReceived);
+    t.totals(3, 0, 0);
 
     // Acknowledging more than was sent.
     let mut t = Trace::new();

@@ -53,6 +53,16 @@ fn a_syn_ack_that_answers_the_syn_begins_anew() {
 }
 
 #[test]
+fn the_responders_last_data_do_not_take_the_mark() {
+    // They were under way when it, too, lost the connection.
+    let mut t = Trace::established();
+    t.initiator("S 900000").pass(Why::SynOnLive);
+    t.responder("P. 5001:5501 ack 1001").accept(Established);
+    t.responder("S. 70000 ack 900001").restart();
+    t.totals(5, 1, 0);
+}
+
+#[test]
 fn begun_anew_without_scaling() {
     let mut t = Trace::established();
     t.initiator("S 900000 win 64240").pass(Why::SynOnLive);
@@ -64,16 +74,17 @@ fn begun_anew_without_scaling() {
 fn only_the_right_syn_ack_begins_anew() {
     let mut t = Trace::established();
     t.responder("S. 70000 ack 1").invalid(Why::SynAckUnexpected);
+    t.responder("S. 5000 ack 900001").invalid(Why::SynAckUnexpected);
     t.initiator("S 900000").pass(Why::SynOnLive);
     t.responder("S. 70000 ack 900000").invalid(Why::SynAckUnexpected);
     t.responder("S. 70000 ack 900002").invalid(Why::SynAckUnexpected);
     t.initiator("S. 70000 ack 900001").invalid(Why::SynAckUnexpected);
-    t.totals(3, 1, 4);
+    t.totals(3, 1, 5);
     // A later SYN takes the mark.
     t.initiator("S 800000").pass(Why::SynOnLive);
     t.responder("S. 70000 ack 900001").invalid(Why::SynAckUnexpected);
     t.responder("S. 70000 ack 800001").restart();
-    t.totals(4, 2, 5);
+    t.totals(4, 2, 6);
 }
 
 #[test]
