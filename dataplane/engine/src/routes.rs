@@ -80,10 +80,25 @@ pub enum RouteError {
 pub const MAX_ROUTES: usize = 1 << 20;
 
 /// What the table's values point to; 0 means "no route" and has no hop.
+///
+/// The next hop is the destination where `keep` has ones and the gateway elsewhere: whether there is a
+/// gateway differs from packet to packet, and a branch on it would often be guessed wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Hop {
+    gateway: u128,
+    keep: u128,
     port: PortId,
-    via: Option<Addr>,
+}
+
+impl Hop {
+    fn new(route: &Route) -> Self {
+        let (gateway, keep) = match route.gateway {
+            Gateway::OnLink => (0, u128::MAX),
+            Gateway::Via(Addr::V4(octets)) => (u128::from(u32::from_ne_bytes(octets)), 0),
+            Gateway::Via(Addr::V6(octets)) => (u128::from_ne_bytes(octets), 0),
+        };
+        Self { gateway, keep, port: route.port }
+    }
 }
 
 /// The routing table of one snapshot.
@@ -106,7 +121,8 @@ impl Routes {
         sorted.sort_by_key(|r| r.prefix);
         check(&sorted)?;
 
-        let mut hops = Hops { list: vec![Hop { port: PortId(0), via: None }], places: HashMap::new() };
+        let mut hops =
+            Hops { list: vec![Hop { gateway: 0, keep: 0, port: PortId(0) }], places: HashMap::new() };
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for route in &sorted {
             let value = hops.place(route);
@@ -123,15 +139,23 @@ impl Routes {
     /// Where packets for `dst` go; `None` if no prefix covers it.
     #[inline]
     pub fn lookup(&self, dst: Addr) -> Option<RouteHit> {
-        let value = match dst {
-            Addr::V4(octets) => self.v4.lookup(u32::from_be_bytes(octets)),
-            Addr::V6(octets) => self.v6.lookup(u128::from_be_bytes(octets)),
-        };
-        if value == 0 {
-            return None;
+        match dst {
+            Addr::V4(octets) => {
+                let hop = self.hop(self.v4.lookup(u32::from_be_bytes(octets)))?;
+                let next_hop = hop.gateway as u32 | u32::from_ne_bytes(octets) & hop.keep as u32;
+                Some(RouteHit { port: hop.port, next_hop: Addr::V4(next_hop.to_ne_bytes()) })
+            }
+            Addr::V6(octets) => {
+                let hop = self.hop(self.v6.lookup(u128::from_be_bytes(octets)))?;
+                let next_hop = hop.gateway | u128::from_ne_bytes(octets) & hop.keep;
+                Some(RouteHit { port: hop.port, next_hop: Addr::V6(next_hop.to_ne_bytes()) })
+            }
         }
-        let hop = self.hops.get(value as usize)?;
-        Some(RouteHit { port: hop.port, next_hop: hop.via.unwrap_or(dst) })
+    }
+
+    #[inline(always)]
+    fn hop(&self, value: u32) -> Option<&Hop> {
+        if value == 0 { None } else { self.hops.get(value as usize) }
     }
 
     /// The port on whose link `gateway` is, `None` if it is on none: then it cannot be a gateway.
@@ -193,11 +217,7 @@ struct Hops {
 
 impl Hops {
     fn place(&mut self, route: &Route) -> u32 {
-        let via = match route.gateway {
-            Gateway::OnLink => None,
-            Gateway::Via(gateway) => Some(gateway),
-        };
-        let hop = Hop { port: route.port, via };
+        let hop = Hop::new(route);
         let list = &mut self.list;
         *self.places.entry(hop).or_insert_with(|| {
             list.push(hop);

@@ -1,5 +1,4 @@
 use std::net::IpAddr;
-use std::time::Instant;
 
 use ipnet::IpNet;
 use proptest::prelude::*;
@@ -314,14 +313,11 @@ proptest! {
 }
 
 #[test]
-fn large_policies_compile_in_bounded_time_and_space() {
-    for (count, zones) in [(1000, 8), (4096, 8), (4096, 32)] {
+fn large_policies_stay_right_and_small() {
+    for (count, zones, limit_kb) in [(1000, 8, 1 << 10), (4096, 8, 4 << 10), (4096, 32, 16 << 10)] {
         let rules = generate(1, count, zones);
-        let start = Instant::now();
         let policy = compile(&rules);
-        let took = start.elapsed();
-        println!("{count} rules, {zones} zones: {took:?}, {} KiB", policy.memory_bytes() >> 10);
-        assert!(policy.memory_bytes() < 64 << 20, "{}", policy.memory_bytes());
+        assert!(policy.memory_bytes() >> 10 < limit_kb, "{count}: {}", policy.memory_bytes());
         let mut rng = SplitMix::new(4);
         for q in queries(5, &rules, zones, 2000) {
             for q in [q, nudge(&mut rng, &q)] {

@@ -7,9 +7,9 @@
 //! session table.
 //!
 //! IPv4 always takes its two nodes, if need be an empty one: which addresses end early differs from packet
-//! to packet, and a branch that is guessed wrong costs more than a node. IPv6 tries jump over the octets
-//! in which no two prefixes differ, so that their depth follows the number of prefixes and not the length
-//! of an address.
+//! to packet, and a branch that is guessed wrong costs more than a node. IPv6 jumps over the octets in
+//! which no two prefixes differ, so that its depth follows the number of prefixes and not the length of an
+//! address; it takes one node in the same way and the others, where there are any, in a loop.
 
 use std::mem::size_of_val;
 
@@ -172,12 +172,11 @@ impl Lpm4 {
     /// The entry below `entry`, or `entry` itself if it is a value.
     #[inline(always)]
     fn step(&self, entry: u32, octet: u8) -> u32 {
-        // All ones for a node. Masks, not a choice: a choice may be compiled into a branch.
-        let inner = (entry as i32 >> 31) as u32;
+        let inner = mask(entry & NODE != 0);
         let Some(node) = self.nodes.get((entry & inner & NUMBER) as usize) else { return 0 };
         let place = node.cells[usize::from(octet >> 6)].place(u32::from(octet & 63));
         let below = self.values.get(place).copied().unwrap_or(0);
-        below & inner | entry & !inner
+        pick(inner, below, entry)
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
@@ -185,30 +184,42 @@ impl Lpm4 {
     }
 }
 
-/// What must hold for a path to go through a node: the bits before it, and the answer where they differ.
-#[derive(Clone, Copy, Debug)]
-struct Head {
+/// What must hold for a path to go on, and the answers where it does not.
+#[derive(Clone, Copy, Debug, Default)]
+struct Gate {
+    /// The bits that every address behind the gate starts with.
     bits: u128,
+    /// How many of them count.
+    len: u16,
+    /// How many of them suffice for `near`: a shorter prefix around all that is behind the gate.
+    near_len: u16,
+    /// The answer behind the gate, if no node is there.
+    value: u32,
+    near: u32,
+    /// The answer for everybody else.
     fallback: u32,
 }
 
-/// A prefix with no other one near it.
-#[derive(Clone, Copy, Debug)]
-struct Lone {
-    bits: u128,
-    len: u32,
-    value: u32,
-    fallback: u32,
+impl Gate {
+    /// `behind` for addresses that pass.
+    #[inline(always)]
+    fn pass(&self, key: u128, behind: u32) -> u32 {
+        let same = (key ^ self.bits).leading_zeros();
+        let outside = pick(mask(same >= u32::from(self.near_len)), self.near, self.fallback);
+        pick(mask(same >= u32::from(self.len)), behind, outside)
+    }
 }
 
 /// A longest-prefix match over IPv6.
 #[derive(Clone, Debug)]
 pub(crate) struct Lpm6 {
     root: Runs16,
+    /// The first one of these, of the gates and of the lone prefixes is nobody's, as in [`Lpm4`].
     nodes: Vec<Node>,
     /// One for each node.
-    heads: Vec<Head>,
-    lones: Vec<Lone>,
+    gates: Vec<Gate>,
+    /// Prefixes with no other one near them.
+    lones: Vec<Gate>,
     values: Vec<u32>,
 }
 
@@ -218,16 +229,16 @@ impl Lpm6 {
         debug_assert!(is_proper(entries));
         let mut table = Self {
             root: Runs16::new(&[]),
-            nodes: Vec::new(),
-            heads: Vec::new(),
-            lones: Vec::new(),
-            values: Vec::new(),
+            nodes: vec![Node::default()],
+            gates: vec![Gate::default()],
+            lones: vec![Gate::default()],
+            values: vec![0],
         };
         let mut slots = vec![default; Runs16::SLOTS];
         fill(entries, 0, 16, &mut slots, &mut |inside, _, inherited| table.subtree(inside, inherited));
         table.root = Runs16::new(&slots);
         table.nodes.shrink_to_fit();
-        table.heads.shrink_to_fit();
+        table.gates.shrink_to_fit();
         table.lones.shrink_to_fit();
         table.values.shrink_to_fit();
         table
@@ -235,62 +246,101 @@ impl Lpm6 {
 
     /// The entry for a group of prefixes; where none of them covers, `inherited` holds.
     fn subtree(&mut self, entries: &[Entry], inherited: u32) -> u32 {
-        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return inherited };
-        if entries.len() == 1 {
-            let Entry { left: bits, len, value } = *first;
-            self.lones.push(Lone { bits, len, value, fallback: inherited });
+        let Some((first, rest)) = entries.split_first() else { return inherited };
+        let mut gate = Gate { bits: first.left, near: inherited, fallback: inherited, ..Gate::default() };
+        let around = entries.last().is_some_and(|last| first.covers(last));
+        let alone = match rest {
+            [] => Some(first),
+            [inner] if around => Some(inner),
+            _ => None,
+        };
+        if around && !rest.is_empty() {
+            (gate.near_len, gate.near) = (first.len as u16, first.value);
+        }
+        if let Some(prefix) = alone {
+            self.lones.push(Gate { bits: prefix.left, len: prefix.len as u16, value: prefix.value, ..gate });
             return LONE | (self.lones.len() - 1) as u32;
         }
-        // Sorted: what the first and the last share, all share. A node takes prefixes longer than its depth.
-        let shared = (first.left ^ last.left).leading_zeros();
-        let shortest = entries.iter().map(|e| e.len).min().unwrap_or(1);
-        let depth = shared.min(shortest - 1) & !7;
-        let mut slots = [inherited; 256];
-        fill(entries, depth, 8, &mut slots, &mut |inside, _, inherited| self.subtree(inside, inherited));
+        // The prefix around the others is at the gate, unless its end lies inside the node.
+        let mut inside = if around { rest } else { entries };
+        let mut depth = depth_of(inside);
+        if depth < u32::from(gate.near_len) {
+            inside = entries;
+            depth = depth_of(inside);
+            (gate.near_len, gate.near) = (0, inherited);
+        }
+        let mut slots = [gate.near; 256];
+        fill(inside, depth, 8, &mut slots, &mut |inside, _, inherited| self.subtree(inside, inherited));
         let mut node = Node::default();
         compress(&slots, &mut node.cells, &mut self.values);
         self.nodes.push(node);
-        self.heads.push(Head { bits: first.left, fallback: inherited });
+        self.gates.push(Gate { bits: inside.first().map_or(0, |e| e.left), len: depth as u16, ..gate });
         NODE | (depth >> 3) << DEPTH_SHIFT | (self.nodes.len() - 1) as u32
     }
 
     /// The value of the longest prefix that covers `key`.
     #[inline(always)]
     pub(crate) fn lookup(&self, key: u128) -> u32 {
-        let mut entry = self.root.get((key >> 112) as u16);
+        let entry = self.root.get((key >> 112) as u16);
+        let mut entry = self.step(entry, key);
         // The depth grows with every node: this ends.
         while entry & NODE != 0 {
-            let number = (entry & NUMBER) as usize;
-            let depth = entry >> (DEPTH_SHIFT - 3) & 0x78;
-            let (Some(node), Some(head)) = (self.nodes.get(number), self.heads.get(number)) else { return 0 };
-            if (key ^ head.bits).leading_zeros() < depth {
-                return head.fallback;
-            }
-            let octet = octet_at(key, depth);
-            let place = node.cells[usize::from(octet >> 6)].place(u32::from(octet & 63));
-            entry = self.values.get(place).copied().unwrap_or(0);
+            entry = self.step(entry, key);
         }
-        if entry & LONE == 0 {
-            return entry;
-        }
-        let Some(lone) = self.lones.get((entry & NUMBER) as usize) else { return 0 };
-        if (key ^ lone.bits).leading_zeros() >= lone.len { lone.value } else { lone.fallback }
+        let lone = mask(entry & LONE != 0);
+        let Some(prefix) = self.lones.get((entry & lone & NUMBER) as usize) else { return 0 };
+        pick(lone, prefix.pass(key, prefix.value), entry)
+    }
+
+    /// The entry below `entry`, or `entry` itself if it does not point to a node.
+    #[inline(always)]
+    fn step(&self, entry: u32, key: u128) -> u32 {
+        let inner = mask(entry & NODE != 0);
+        let number = (entry & inner & NUMBER) as usize;
+        let depth = entry >> (DEPTH_SHIFT - 3) & 0x78;
+        let (Some(node), Some(gate)) = (self.nodes.get(number), self.gates.get(number)) else { return 0 };
+        let octet = octet_at(key, depth);
+        let place = node.cells[usize::from(octet >> 6)].place(u32::from(octet & 63));
+        let below = self.values.get(place).copied().unwrap_or(0);
+        pick(inner, gate.pass(key, below), entry)
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
         self.root.memory_bytes()
             + size_of_val(self.nodes.as_slice())
-            + size_of_val(self.heads.as_slice())
+            + size_of_val(self.gates.as_slice())
             + size_of_val(self.lones.as_slice())
             + size_of_val(self.values.as_slice())
     }
+}
+
+/// The depth of a node for these prefixes, two or more: the octet in which they first differ or one ends.
+fn depth_of(entries: &[Entry]) -> u32 {
+    let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return 0 };
+    // Sorted: what the first and the last share, all share. A node takes prefixes longer than its depth.
+    let shared = (first.left ^ last.left).leading_zeros();
+    let shortest = entries.iter().map(|e| e.len).min().unwrap_or(1);
+    shared.min(shortest - 1) & !7
+}
+
+/// All ones for `true`. With [`pick`] a choice that the compiler has no reason to make a branch of.
+#[inline(always)]
+fn mask(condition: bool) -> u32 {
+    u32::from(condition).wrapping_neg()
+}
+
+/// `yes` where `mask` is all ones, `no` where it is 0.
+#[inline(always)]
+fn pick(mask: u32, yes: u32, no: u32) -> u32 {
+    yes & mask | no & !mask
 }
 
 /// The octet that starts `depth` bits from the left.
 #[inline(always)]
 fn octet_at(key: u128, depth: u32) -> u8 {
     let half = if depth < 64 { (key >> 64) as u64 } else { key as u64 };
-    half.wrapping_shr(56_u32.wrapping_sub(depth)) as u8
+    // 56 less the depth within the half; shift counts wrap at 64.
+    half.wrapping_shr(depth ^ 56) as u8
 }
 
 /// Writes `entries` into slots that stand for the `width` bits behind `depth`; what lies deeper becomes a
@@ -378,7 +428,7 @@ mod tests {
     fn a_lone_long_prefix_needs_no_node() {
         let table = Lpm6::build(&[entry(v6("fd00::1"), 128, 7)], 3);
         assert_eq!((table.lookup(v6("fd00::1")), table.lookup(v6("fd00::2"))), (7, 3));
-        assert_eq!((table.nodes.len(), table.lones.len()), (0, 1));
+        assert_eq!((table.nodes.len(), table.lones.len()), (1, 2));
         assert!(table.memory_bytes() < 21_000, "{}", table.memory_bytes());
     }
 
