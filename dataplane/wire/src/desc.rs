@@ -10,9 +10,9 @@ pub enum Kind {
     Tcp,
     /// UDP.
     Udp,
-    /// ICMP or ICMPv6 echo request; the key's ports are both the identifier.
+    /// ICMP or ICMPv6 echo request; the key's source port is the identifier, the other one 0.
     EchoRequest,
-    /// ICMP or ICMPv6 echo reply.
+    /// ICMP or ICMPv6 echo reply; the key's destination port is the identifier, the other one 0.
     EchoReply,
     /// ICMP or ICMPv6 error that quotes a packet: `key` is the outer packet's (ports 0), the quoted
     /// packet is read by `icmp::quoted`.

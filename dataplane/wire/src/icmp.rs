@@ -7,7 +7,7 @@
 use crate::desc::{Desc, Kind};
 use crate::ipv4::Ipv4Header;
 use crate::ipv6::{AUTHENTICATION, DEST_OPTIONS, FRAGMENT, FragmentHeader, HOP_BY_HOP, Ipv6Header, ROUTING};
-use crate::key::{FlowKey, Proto};
+use crate::key::{FlowKey, Proto, echo_ports};
 use crate::parse::MAX_EXTENSION_HEADERS;
 use zerocopy::byteorder::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -81,13 +81,12 @@ pub fn quoted(frame: &[u8], desc: &Desc) -> Option<Quoted> {
     let (sport, dport) = match proto {
         Proto::TCP | Proto::UDP => (u16::from_be_bytes([p0, p1]), u16::from_be_bytes([p2, p3])),
         Proto::ICMP | Proto::ICMP6 => {
-            let echo = if desc.key.is_v6() { matches!(p0, 128 | 129) } else { matches!(p0, 0 | 8) };
-            let own_family = (proto == Proto::ICMP6) == desc.key.is_v6();
-            if !echo || !own_family {
-                return None;
-            }
-            let id = u16::from_be_bytes([p4, p5]);
-            (id, id)
+            let is_request = match (proto == Proto::ICMP6, desc.key.is_v6(), p0) {
+                (false, false, 8) | (true, true, 128) => true,
+                (false, false, 0) | (true, true, 129) => false,
+                _ => return None,
+            };
+            echo_ports(is_request, u16::from_be_bytes([p4, p5]))
         }
         // As the parser has it: other protocols have no ports.
         _ => (0, 0),
@@ -177,8 +176,11 @@ mod tests {
             assert_eq!(usize::from(about.l4), 14 + header_len + 8 + header_len);
             let udp = Frame::udp(src, dst, 5, 6).payload_len(100);
             assert_eq!(quote(&udp, 4096).map(|q| (q.key, q.tcp_seq)), Some((udp.key(), None)));
-            let echo = Frame::echo_request(src, dst, 99, 1);
-            assert_eq!(quote(&echo, 4096).map(|q| q.key), Some(echo.key()));
+            let request = Frame::echo_request(src, dst, 99, 1);
+            assert_eq!(quote(&request, 4096).map(|q| q.key), Some(request.key()));
+            let reply = Frame::echo_reply(src, dst, 99, 1);
+            assert_eq!(quote(&reply, 4096).map(|q| q.key), Some(reply.key()));
+            assert_ne!(request.key(), reply.key());
             let gre = Frame::ip(src, dst, Proto::GRE).payload_len(8);
             assert_eq!(quote(&gre, 4096).map(|q| q.key), Some(gre.key()));
         }

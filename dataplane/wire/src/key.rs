@@ -112,8 +112,8 @@ impl From<Ipv6Addr> for Addr {
     }
 }
 
-/// What names a flow in one direction: family, VRF, protocol, both addresses, both ports (for ICMP echo
-/// both "ports" are the identifier; 0 for protocols without ports).
+/// What names a flow in one direction: family, VRF, protocol, both addresses, both ports (for ICMP echo see
+/// [`echo_ports`]; 0 for protocols without ports).
 ///
 /// Layout: IPv4 `a[0] = source | destination << 32`, `a[1..4] = 0`; IPv6 `a[0..2]` source, `a[2..4]`
 /// destination; `tail = sport | dport << 16 | proto << 32 | vrf << 40 | v6 << 48`.
@@ -222,6 +222,14 @@ impl FlowKey {
             Addr::V4(((self.a[0] >> 32) as u32).to_ne_bytes())
         }
     }
+}
+
+/// The ports of an ICMP echo message's key: the identifier is the port of the end that asks, and the end
+/// that answers has port 0. So a request's key reversed is its reply's, and two hosts that ping each other
+/// with the same identifier have two flows (unless that identifier is 0).
+#[inline(always)]
+pub fn echo_ports(is_request: bool, id: u16) -> (u16, u16) {
+    if is_request { (id, 0) } else { (0, id) }
 }
 
 impl fmt::Debug for FlowKey {

@@ -11,7 +11,7 @@
 
 use crate::desc::{Desc, Kind, TcpFields};
 use crate::ipv6::{AUTHENTICATION, DEST_OPTIONS, FRAGMENT, HOP_BY_HOP, ROUTING};
-use crate::key::{FlowKey, Proto};
+use crate::key::{FlowKey, Proto, echo_ports};
 pub use crate::parse_error::ParseError;
 
 /// Length of an untagged Ethernet header: where the IP or ARP header starts.
@@ -322,7 +322,8 @@ fn nd_options_fit(mut options: &[u8]) -> bool {
 }
 
 fn echo(desc: &mut Desc, kind: Kind, h: &[u8; 8]) -> Result<Kind, ParseError> {
-    desc.key.tail |= ports(h[4], h[5], h[4], h[5]);
+    let (sport, dport) = echo_ports(kind == Kind::EchoRequest, u16::from_be_bytes([h[4], h[5]]));
+    desc.key.tail |= u64::from(sport) | u64::from(dport) << 16;
     Ok(kind)
 }
 
@@ -644,9 +645,9 @@ mod tests {
         let pairs = [(Addr::from(CLIENT), Addr::from(SERVER)), (Addr::from(CLIENT6), Addr::from(SERVER6))];
         for (a, b) in pairs {
             let d = desc(&Frame::echo_request(a, b, 77, 1));
-            assert_eq!((d.kind, d.key.sport(), d.key.dport()), (Kind::EchoRequest, 77, 77));
+            assert_eq!((d.kind, d.key.sport(), d.key.dport()), (Kind::EchoRequest, 77, 0));
             let d = desc(&Frame::echo_reply(a, b, 77, 1));
-            assert_eq!((d.kind, d.key.sport(), d.key.dport()), (Kind::EchoReply, 77, 77));
+            assert_eq!((d.kind, d.key.sport(), d.key.dport()), (Kind::EchoReply, 0, 77));
         }
         let mac = MacAddr([2, 0, 0, 0, 0, 9]);
         let d = desc(&Frame::arp_request(mac, CLIENT, SERVER).pad_to(60));

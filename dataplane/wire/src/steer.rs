@@ -11,7 +11,7 @@
 //! of one bits: only then is the map from folded tuple to hash one-to-one, and no bucket stays empty.
 
 use crate::desc::Kind;
-use crate::key::FlowKey;
+use crate::key::{FlowKey, Proto};
 
 /// Buckets that the hash space is divided into, pair-wide.
 pub const BUCKETS: usize = 128;
@@ -65,10 +65,11 @@ impl ToeplitzKey {
     }
 
     /// The same for a key as [`crate::parse()`] makes it and a session holds it, without knowing the kind:
-    /// other kinds have no ports, or (echo) the identifier twice, which cancels out.
+    /// of the protocols whose keys have ports, only TCP's and UDP's are hashed.
     #[inline(always)]
     pub fn flow_hash(&self, key: &FlowKey) -> u32 {
-        self.hash_folded(fold_addresses(key) ^ fold_ports(key))
+        let ports = if matches!(key.proto(), Proto::TCP | Proto::UDP) { fold_ports(key) } else { 0 };
+        self.hash_folded(fold_addresses(key) ^ ports)
     }
 
     const fn tables(word: u16) -> Self {
@@ -121,7 +122,7 @@ pub fn fold_ports(key: &FlowKey) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::{Addr, Proto};
+    use crate::key::Addr;
     use proptest::prelude::*;
 
     /// Toeplitz by its definition, bit by bit over the port's input tuple.
@@ -191,6 +192,7 @@ mod tests {
             Frame::udp(src, dst, 5_353, 53),
             Frame::udp(src, dst, 5_353, 53).payload_len(8).fragment(0, true),
             Frame::echo_request(src, dst, 0x1234, 1),
+            Frame::echo_reply(src, dst, 0x1234, 1),
             Frame::ip(src, dst, Proto::GRE).payload_len(8),
         ] {
             let bytes = frame.bytes();

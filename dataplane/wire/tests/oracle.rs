@@ -142,7 +142,11 @@ proptest! {
         let desc = parse(&frame, frame.len()).unwrap();
         prop_assert_eq!((desc.kind, desc.ttl, desc.key.src(), desc.key.dst()), (expected, 9, src, dst));
         prop_assert!(checksum::verify_transport(&frame, &desc));
-        let ports = if kind < 2 { (sport, dport) } else { (sport, sport) };
+        let ports = match expected {
+            Kind::EchoRequest => (sport, 0),
+            Kind::EchoReply => (0, sport),
+            _ => (sport, dport),
+        };
         prop_assert_eq!((desc.key.sport(), desc.key.dport()), ports);
         if expected == Kind::Tcp {
             prop_assert_eq!((desc.tcp.seq, desc.tcp.ack, desc.tcp.window), numbers);

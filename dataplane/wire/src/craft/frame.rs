@@ -11,7 +11,7 @@
 use crate::buf::HeapBuf;
 use crate::checksum::Sum;
 use crate::desc::tcp_flags;
-use crate::key::{Addr, FlowKey, MacAddr, Proto};
+use crate::key::{Addr, FlowKey, MacAddr, Proto, echo_ports};
 
 /// Default link-layer sender.
 pub const SRC_MAC: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 0x01]);
@@ -383,8 +383,8 @@ impl Frame {
         let Body::Ip(ip) = &self.body else { return FlowKey::default() };
         let (sport, dport) = match &ip.upper {
             Upper::Tcp { ports, .. } | Upper::Udp { ports, .. } => *ports,
-            Upper::Icmp { kind: 0 | 8 | 128 | 129, rest: [hi, lo, ..], .. } => {
-                (u16::from_be_bytes([*hi, *lo]), u16::from_be_bytes([*hi, *lo]))
+            Upper::Icmp { kind: kind @ (0 | 8 | 128 | 129), rest: [hi, lo, ..], .. } => {
+                echo_ports(matches!(kind, 8 | 128), u16::from_be_bytes([*hi, *lo]))
             }
             _ => (0, 0),
         };
