@@ -174,6 +174,14 @@ fn compile(reader: &mut Reader, config: &mut Config) {
     if let Err(error) = Routes::build(&config.routes()) {
         reader.report(0..0, error.to_string(), "");
     }
+    // The kernel's frames are cut silently at 1,518 bytes there.
+    let cut = |port: &&Port| port.mtu > 1_500 && port.device.name().starts_with("net_af_packet");
+    for port in config.ports.iter().filter(cut) {
+        let Port { name, mtu, .. } = port;
+        let warning =
+            format!("port {name:?} has an MTU of {mtu}, and net_af_packet carries 1500 bytes; lower the MTU");
+        config.warnings.push(warning);
+    }
     if config.rules.is_empty() {
         config.warnings.push("there is no rule: nothing passes the firewall; add a [[rule]]".into());
     }

@@ -544,6 +544,15 @@ fn a_rule_that_is_never_reached_is_worth_a_warning() {
 }
 
 #[test]
+fn frames_that_a_device_cuts_are_worth_a_warning() {
+    let jumbo = EXAMPLE.replacen("mtu = 1500", "mtu = 9000", 1);
+    let expected = "port \"lan\" has an MTU of 9000, and net_af_packet carries 1500 bytes; lower the MTU";
+    assert_eq!(parsed(&jumbo).warnings, [expected]);
+    let nothing: [&str; 0] = [];
+    assert_eq!(parsed(&jumbo.replace("net_af_packet0,iface=lan0", "0000:03:00.0")).warnings, nothing);
+}
+
+#[test]
 fn more_rules_than_the_policy_holds_are_refused() {
     let rule = |n: usize| RULE.replace("\"r\"", &format!("\"r{n}\""));
     let rules = |count| small_with(&(0..count).map(rule).collect::<String>());
