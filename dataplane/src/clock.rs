@@ -52,7 +52,7 @@ mod tests {
     #[test]
     fn ticks_are_milliseconds_and_pass_the_wrap() {
         let clock = Clock::new(1_000, HZ);
-        let at = |ms: u64| clock.ticks(1_000 + clock.cycles(Duration::from_millis(ms)) + 10);
+        let at = |ms: u64| clock.ticks(1_000 + clock.cycles(Duration::from_millis(ms)) + 10_000);
         let start = clock.ticks(1_000);
         for ms in [0, 1, 2, 999, 1_000, 299_999, 300_000, 300_001, 86_400_000, 1 << 31] {
             assert_eq!(at(ms).0.wrapping_sub(start.0), ms as u32, "{ms}");

@@ -82,10 +82,16 @@ pub fn map(bytes: usize, huge_pages: HugePages) -> Result<Region, MemoryError> {
 }
 
 fn forever(map: MmapMut) -> &'static mut [u8] {
-    Box::leak(Box::new(map))
+    let map: &'static mut MmapMut = Box::leak(Box::new(map));
+    map
 }
 
-fn ordinary(bytes: &'static mut [u8], transparent_permille: u64, needed_mb: u64, wanted: HugePages) -> Region {
+fn ordinary(
+    bytes: &'static mut [u8],
+    transparent_permille: u64,
+    needed_mb: u64,
+    wanted: HugePages,
+) -> Region {
     let pages = bytes.len() / HUGE_PAGE;
     let advice = format!(
         "{needed_mb} MB are needed: reserve {pages} more pages than DPDK takes with \

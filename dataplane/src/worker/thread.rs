@@ -102,20 +102,22 @@ impl Drop for WorkerThread {
     }
 }
 
-fn wait_ready(worker: usize, ready: &Receiver<Result<(), WorkerThreadError>>) -> Result<(), WorkerThreadError> {
+fn wait_ready(
+    worker: usize,
+    ready: &Receiver<Result<(), WorkerThreadError>>,
+) -> Result<(), WorkerThreadError> {
     ready.recv().unwrap_or(Err(WorkerThreadError::Gone { worker }))
 }
 
 fn thread(
     worker: usize,
-    mut body: Worker,
+    body: Worker,
     eal: Eal,
     cpu: Option<u16>,
     stop: &AtomicBool,
     ready: &Sender<Result<(), WorkerThreadError>>,
 ) {
-    // Declared before the packets that `body` may hold at the end are freed, dropped after.
-    let lcore = match set_up(worker, eal, cpu) {
+    let _lcore = match set_up(worker, eal, cpu) {
         Ok(lcore) => lcore,
         Err(error) => {
             // Nobody listens only if the starter is gone as well.
@@ -123,10 +125,10 @@ fn thread(
             return;
         }
     };
+    // Dropped before the registration: what it still holds goes back while the thread has its caches.
+    let mut body = body;
     let _ = ready.send(Ok(()));
     body.run(stop);
-    drop(body);
-    drop(lcore);
 }
 
 fn set_up(worker: usize, eal: Eal, cpu: Option<u16>) -> Result<LcoreGuard, WorkerThreadError> {
