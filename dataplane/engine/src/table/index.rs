@@ -72,6 +72,36 @@ pub(crate) struct Bucket {
 
 const _: () = assert!(size_of::<Bucket>() == 64);
 
+/// Bits that stand for a lane in a mask of lanes: the lower one is set if the lane matches.
+const LANE_BITS: usize = 2;
+const LANE_MASK: u32 = 0x5_5555;
+
+impl Bucket {
+    /// The lanes with this fingerprint.
+    #[cfg(target_feature = "avx2")]
+    #[inline(always)]
+    fn lanes(&self, fingerprint: u16) -> u32 {
+        use core::arch::x86_64::{
+            _mm256_cmpeq_epi16, _mm256_loadu_si256, _mm256_movemask_epi8, _mm256_set1_epi16,
+        };
+        let line = std::ptr::from_ref(self);
+        // SAFETY: a bucket is 64 bytes, of which the first 32 are read, without any claim on their
+        // alignment; AVX2 is enabled for the whole build.
+        let same = unsafe {
+            let first_half = _mm256_loadu_si256(line.cast());
+            _mm256_movemask_epi8(_mm256_cmpeq_epi16(first_half, _mm256_set1_epi16(fingerprint as i16)))
+        };
+        same as u32 & LANE_MASK
+    }
+
+    /// The same for builds without AVX2.
+    #[cfg(not(target_feature = "avx2"))]
+    fn lanes(&self, fingerprint: u16) -> u32 {
+        let matches = self.fingerprints.iter().enumerate().filter(|(_, print)| **print == fingerprint);
+        matches.fold(0, |mask, (lane, _)| mask | 1 << (lane * LANE_BITS))
+    }
+}
+
 /// Buckets for so many slots.
 pub(crate) fn buckets_for(slots: usize) -> usize {
     (slots * 2 * 100).div_ceil(LANES * LOAD_PERCENT).max(4)
@@ -150,12 +180,7 @@ impl Index {
 
     #[inline(always)]
     fn lanes(&self, bucket: u32, fingerprint: u16) -> u32 {
-        let prints = &self.buckets[bucket as usize].fingerprints;
-        let mut mask = 0;
-        for (lane, print) in prints.iter().enumerate() {
-            mask |= u32::from(*print == fingerprint) << lane;
-        }
-        mask
+        self.buckets[bucket as usize].lanes(fingerprint)
     }
 
     /// The next candidate, if any.
@@ -164,7 +189,7 @@ impl Index {
         if candidates.lanes == 0 {
             return None;
         }
-        let lane = candidates.lanes.trailing_zeros() as usize;
+        let lane = candidates.lanes.trailing_zeros() as usize / LANE_BITS;
         candidates.lanes &= candidates.lanes - 1;
         let word = self.buckets[candidates.bucket as usize].slots.get(lane).copied()?;
         let dir = if word & DIR_BIT == 0 { Dir::Initiator } else { Dir::Responder };
@@ -216,7 +241,7 @@ impl Index {
     }
 
     fn free_lane(&self, bucket: u32) -> Option<usize> {
-        let lane = self.lanes(bucket, 0).trailing_zeros() as usize;
+        let lane = self.lanes(bucket, 0).trailing_zeros() as usize / LANE_BITS;
         (lane < LANES).then_some(lane)
     }
 
