@@ -110,10 +110,13 @@ impl Config {
         self.timeouts
     }
 
-    /// The names of some zones; none stands for all of them.
+    /// The names of some zones; none stands for all of them but the firewall itself.
     pub fn zone_names(&self, zones: ZoneSet) -> Vec<String> {
-        if zones == ZoneSet::ANY {
+        if zones == ZoneSet::TRANSIT {
             return Vec::new();
+        }
+        if zones == ZoneSet::ANY {
+            return vec![rules::ANY.to_owned(), rules::SELF.to_owned()];
         }
         zones.iter().map(|zone| self.zone_name(zone).to_owned()).collect()
     }

@@ -111,7 +111,9 @@ fn zone_set(
     let mut set = ZoneSet::NONE;
     for text in &texts {
         match text.text {
-            ANY => set = ZoneSet::ANY,
+            // The firewall itself is never meant by the way: an open "to any" must not open it, too.
+            ANY if set.contains(ZoneId::SELF) => set = ZoneSet::ANY,
+            ANY => set = ZoneSet::TRANSIT,
             SELF if key == "to" => set = set.with(ZoneId::SELF),
             SELF => {
                 let message = format!(

@@ -60,6 +60,17 @@ fn ip(text: &str) -> IpAddr {
 }
 
 #[test]
+fn x_12_any_zone_does_not_open_the_firewall_itself() {
+    let to = |value: &str| {
+        let text = format!("{SMALL}[[rule]]\nname = \"r\"\nfrom = \"any\"\nto = {value}\naction = \"allow\"\n");
+        Config::parse("test.toml", &text).unwrap().rules[0].to
+    };
+    assert!(!to("\"any\"").contains(ZoneId::SELF));
+    assert!(to("[\"any\", \"self\"]").contains(ZoneId::SELF));
+    assert_eq!(to("[\"any\", \"self\"]"), to("[\"self\", \"any\"]"));
+}
+
+#[test]
 fn the_example_is_read_as_it_stands() {
     let config = parsed(EXAMPLE);
     assert_eq!(
@@ -106,7 +117,7 @@ fn the_example_is_read_as_it_stands() {
     };
     assert_eq!(config.rules[3], last);
     let ping = &config.rules[0];
-    assert_eq!((&ping.from, &ping.to, ping.replicate), (&ZoneSet::ANY, &only(ZoneId::SELF), false));
+    assert_eq!((&ping.from, &ping.to, ping.replicate), (&ZoneSet::TRANSIT, &only(ZoneId::SELF), false));
     let telnet = &config.rules[1];
     assert_eq!(telnet.services, [Service::Ports { proto: Proto::TCP, low: 23, high: 23 }]);
     assert_eq!((telnet.action, telnet.log), (Action::Reject, true));
