@@ -81,6 +81,13 @@ impl Bench {
         found.unwrap_or_else(|| panic!("there is no drop reason {reason} among {names:?}")).packets
     }
 
+    /// Another counter than a drop reason.
+    pub fn counter(&self, name: &str) -> u64 {
+        let counters = self.operator.counters().unwrap_or_else(|error| panic!("{error}"));
+        let found = counters.other.iter().find(|counter| counter.name == name);
+        found.unwrap_or_else(|| panic!("there is no counter {name} among {:?}", counters.other)).value
+    }
+
     /// Packets dropped so far for any reason.
     pub fn drops(&self) -> Vec<(String, u64)> {
         self.operator.drops().unwrap_or_else(|error| panic!("{error}"))

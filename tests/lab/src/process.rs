@@ -39,12 +39,17 @@ impl ProcessRef {
         Some(Self { pid, start_ticks })
     }
 
-    /// Whether it still runs; a zombie does not.
+    /// Whether it still runs. A zombie does not, unless it is only the first thread that has ended: the
+    /// others may still hold what the process had.
     pub fn alive(self) -> bool {
-        fs::read_to_string(format!("/proc/{}/stat", self.pid))
-            .ok()
-            .and_then(|stat| state_and_start(&stat))
-            .is_some_and(|(state, start)| start == self.start_ticks && state != 'Z' && state != 'X')
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok();
+        let Some((state, start)) = stat.and_then(|stat| state_and_start(&stat)) else { return false };
+        let ended = matches!(state, 'Z' | 'X') && self.threads() <= 1;
+        start == self.start_ticks && !ended
+    }
+
+    fn threads(self) -> usize {
+        fs::read_dir(format!("/proc/{}/task", self.pid)).map_or(0, Iterator::count)
     }
 
     /// Sends a signal; `false` when the process is gone.

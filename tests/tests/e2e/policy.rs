@@ -74,17 +74,37 @@ fn connections_from_outside_fall_to_the_default_deny() {
 
 #[test]
 fn a_source_outside_the_allowed_networks_is_denied() {
+    let route = "[[route]]\nto = \"10.77.0.0/16\"\nvia = \"10.1.0.10\"\n";
+    let bench = Bench::with(LabOptions::default().overlay(route));
+    let server = EchoServer::start(Host::Server, ECHO).unwrap();
+    for sent in 1..=3 {
+        send_from("10.77.0.1");
+        eventually("denied by default", sent, || bench.denied(DEFAULT_RULE));
+    }
+    assert_eq!((server.datagrams(), bench.count(&["--proto", "udp"])), (0, 0));
+}
+
+#[test]
+fn forged_sources_do_not_even_reach_the_policy() {
     let bench = Bench::up();
-    let _server = EchoServer::start(Host::Server, ECHO).unwrap();
+    let server = EchoServer::start(Host::Server, ECHO).unwrap();
+    // An address of the other side, and one from nowhere.
+    for (source, reason) in [("10.2.0.77", "spoofed-source"), ("10.77.0.1", "no-route-back")] {
+        send_from(source);
+        eventually(reason, 1, || bench.dropped(reason));
+    }
+    assert_eq!(bench.denied(DEFAULT_RULE), 0);
+    assert_eq!((server.datagrams(), bench.count(&["--proto", "udp"])), (0, 0));
+}
+
+/// A datagram for the server from an address that the client is given for it.
+fn send_from(source: &str) {
     let mut add = std::process::Command::new("ip");
-    add.args(["-n", "us-client", "address", "add", "10.77.0.1/32", "dev", "eth0"]);
+    add.args(["-n", Host::Client.namespace(), "address", "replace", &format!("{source}/32"), "dev", "eth0"]);
     lab::exec::check(&mut add, lab::exec::SHORT).unwrap();
-    let denied = bench.denied(DEFAULT_RULE);
     let socket =
-        lab::netns::within(Host::Client, || std::net::UdpSocket::bind("10.77.0.1:0")).unwrap().unwrap();
+        lab::netns::within(Host::Client, || std::net::UdpSocket::bind((source, 0))).unwrap().unwrap();
     socket.send_to(b"who", SocketAddr::new(Family::V4.server(), ECHO)).unwrap();
-    eventually("denied by default", denied + 1, || bench.denied(DEFAULT_RULE));
-    assert_eq!(bench.count(&["--proto", "udp"]), 0);
 }
 
 #[test]

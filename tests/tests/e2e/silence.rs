@@ -1,9 +1,7 @@
 //! Is it the firewall that answers, and nobody else?
 
-use std::time::Duration;
-
 use lab::{Family, Host, LabOptions, echo::EchoServer, netns::counters, topology::LINKS, traffic::ping};
-use tests::{Bench, connections};
+use tests::{Bench, connections, eventually};
 
 #[test]
 fn the_nodes_kernel_sends_nothing_whatever_is_sent_to_it() {
@@ -33,18 +31,29 @@ fn the_nodes_kernel_sends_nothing_whatever_is_sent_to_it() {
 fn every_frame_that_leaves_the_node_was_sent_by_the_daemon() {
     let bench = Bench::up();
     let _server = EchoServer::start(Host::Server, 7007).unwrap();
+    // What arrived before the daemon had opened its ports is the kernel's alone.
+    let frames = |bench: &Bench| {
+        let ports = bench.status().ports;
+        let kernel = LINKS.map(|link| counters(Host::A, link.node_interface).unwrap());
+        let of_kernel: Vec<_> =
+            kernel.iter().map(|counted| (counted.rx_packets, counted.tx_packets)).collect();
+        let of_daemon: Vec<_> = ports.iter().map(|port| (port.rx_packets, port.tx_packets)).collect();
+        (of_kernel, of_daemon)
+    };
+    let (kernel_before, daemon_before) = frames(&bench);
     for family in Family::BOTH {
         assert_eq!(connections(family, 7007, 20).round(0), 20);
         ping(Host::Client, Host::Client.gateway(family).unwrap(), 2, &["-w", "1"]).unwrap();
         ping(Host::Server, family.client(), 2, &["-w", "1"]).unwrap();
     }
-    std::thread::sleep(Duration::from_millis(300));
-    // Nothing flows any more: both sides must have the same number.
-    let status = bench.status();
-    for (link, port) in LINKS.iter().zip(&status.ports) {
-        let counted = counters(Host::A, link.node_interface).unwrap();
-        assert!(port.tx_packets > 80, "{port:?}");
-        assert_eq!(counted.tx_packets, port.tx_packets, "{}: kernel against daemon", link.node_interface);
-        assert_eq!(counted.rx_packets, port.rx_packets, "{}: kernel against daemon", link.node_interface);
-    }
+    let grown = |now: Vec<(u64, u64)>, before: &[(u64, u64)]| -> Vec<(u64, u64)> {
+        now.iter().zip(before).map(|(now, before)| (now.0 - before.0, now.1 - before.1)).collect()
+    };
+    // Once nothing flows any more both have the same numbers.
+    eventually("kernel and daemon differ by", Vec::new(), || {
+        let (kernel, daemon) = frames(&bench);
+        let (kernel, daemon) = (grown(kernel, &kernel_before), grown(daemon, &daemon_before));
+        assert!(daemon.iter().all(|(rx, tx)| *rx > 80 && *tx > 80), "{daemon:?}");
+        if kernel == daemon { Vec::new() } else { vec![kernel, daemon] }
+    });
 }
