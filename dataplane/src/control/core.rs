@@ -1,6 +1,7 @@
 //! The control thread's state: everything that is not a worker's.
 
 use super::events::EventLog;
+use super::link::LinkWatch;
 use super::log::LogControl;
 use super::meters::{BusyMeter, Hits, RuleMeter};
 use super::names::Names;
@@ -30,6 +31,8 @@ use wire::MacAddr;
 /// Notices taken from one worker before the others have their turn.
 const NOTICES_PER_TURN: usize = 1024;
 const SECOND: Duration = Duration::from_secs(1);
+/// Between two looks at the links.
+const LINKS_EVERY: Duration = Duration::from_millis(100);
 
 /// What stays as it was at the start.
 pub struct Facts {
@@ -53,11 +56,19 @@ pub struct DataPort {
     pub mac: MacAddr,
     /// Its MTU.
     pub mtu: u16,
+    /// The kernel interface that it sits on, if it does.
+    pub interface: Option<String>,
     /// The link, as it was last seen.
     pub link_up: bool,
 }
 
 impl DataPort {
+    /// A port that was just started.
+    pub fn new(port: dpdk::Port, mac: MacAddr, mtu: u16, interface: Option<String>) -> Self {
+        let link_up = port.link().is_ok_and(|link| link.up);
+        Self { port, mac, mtu, interface, link_up }
+    }
+
     /// Its counters; zeros where the driver refuses.
     pub fn stats(&self) -> PortStats {
         self.port.stats().unwrap_or_default()
@@ -135,7 +146,9 @@ pub struct Core {
     pub(super) clock: Clock,
     pub(super) pool: Mempool,
     pub(super) log: Option<LogControl>,
+    links: Option<LinkWatch>,
     looked: Instant,
+    links_looked: Instant,
     unreclaimed: bool,
 }
 
@@ -143,7 +156,10 @@ impl Core {
     /// A control thread that has done nothing yet.
     pub fn new(parts: CoreParts) -> Self {
         let now = Instant::now();
+        let interfaces: Vec<String> = parts.ports.iter().filter_map(|port| port.interface.clone()).collect();
         Self {
+            links: watch_links(interfaces),
+            links_looked: now,
             generation: u64::from(parts.snapshot.generation),
             counters: parts.workers.iter().map(|worker| Arc::clone(&worker.counters)).collect(),
             shards: parts.workers.iter().map(|worker| worker.shard).collect(),
@@ -219,6 +235,10 @@ impl Core {
             self.unreclaimed = self.publisher.reclaim() > 0;
         }
         self.events.tick(now);
+        if now.duration_since(self.links_looked) >= LINKS_EVERY {
+            self.links_looked = now;
+            self.look_at_links();
+        }
         if now.duration_since(self.looked) >= SECOND {
             self.looked = now;
             self.look(now);
@@ -279,8 +299,15 @@ impl Core {
         }
         let decided = self.ruleset.policy.decisions().iter().map(|decision| decision.slot);
         self.rule_meter.look(decided.chain([0]), &self.counters, now);
+    }
+
+    fn look_at_links(&mut self) {
+        if let Some(links) = &mut self.links {
+            links.update();
+        }
         for (port, settings) in self.ports.iter_mut().zip(&self.config.ports) {
-            let up = port.port.link().is_ok_and(|link| link.up);
+            let kernel = port.interface.as_deref().and_then(|name| self.links.as_ref()?.is_up(name));
+            let up = kernel.unwrap_or_else(|| port.port.link().is_ok_and(|link| link.up));
             if up != std::mem::replace(&mut port.link_up, up) {
                 let state = if up { "up" } else { "down" };
                 tracing::warn!(event = "link", port = settings.name, state, "the link changed");
@@ -330,6 +357,10 @@ impl Core {
         self.counters.iter().map(|counters| counters.sessions().iter().sum()).collect()
     }
 
+    pub(crate) fn set_config_path(&mut self, path: &std::path::Path) {
+        self.config_path = path.to_owned();
+    }
+
     pub(crate) fn snapshot(&self) -> &Snapshot {
         &self.snapshot
     }
@@ -360,6 +391,20 @@ impl Responder for Core {
 /// Hands a frame to worker 0, which has a transmit queue on every port. False if its mailbox is full.
 fn post(workers: &mut [WorkerLink], port: PortId, frame: SmallFrame) -> bool {
     workers.first_mut().is_some_and(|worker| worker.mail.push(Mail::Send { port, frame }).is_ok())
+}
+
+/// Without it, ports on kernel interfaces show what their drivers say.
+fn watch_links(interfaces: Vec<String>) -> Option<LinkWatch> {
+    if interfaces.is_empty() {
+        return None;
+    }
+    match LinkWatch::open(interfaces.into_iter()) {
+        Ok(watch) => Some(watch),
+        Err(error) => {
+            tracing::warn!(event = "no-link-watch", %error, "the kernel's link states cannot be followed");
+            None
+        }
+    }
 }
 
 /// Milliseconds since 1970.

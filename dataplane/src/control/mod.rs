@@ -6,6 +6,7 @@
 
 mod core;
 mod events;
+mod link;
 pub mod log;
 mod meters;
 mod names;
@@ -75,3 +76,6 @@ pub fn run(core: &mut Core, listener: UnixListener, signals: &Signals) -> io::Re
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,7 +30,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Frames under way from one worker to another, at most.
-const RING_PLACES: usize = 512;
+const RING_PLACES: usize = 1024;
 /// Notices to the control thread from one worker, at most.
 const NOTICES: usize = 4096;
 /// The first policy generation.
@@ -93,7 +93,7 @@ pub fn assemble(materials: Materials) -> Result<Assembly, LaunchError> {
         materials;
     let count = usize::from(config.workers.count.max(1));
     let (views, speakers) = faces(&config, &ports);
-    let (data_ports, ends) = deal_out(ports, &views, count);
+    let (data_ports, ends) = deal_out(&config, ports, &views, count);
 
     let first = ruleset.snapshot(FIRST_GENERATION, views, Arc::new(NeighbourTable::default()), steering);
     let snapshot = Arc::new(first);
@@ -132,12 +132,17 @@ fn faces(config: &Config, ports: &[OpenPort]) -> (Vec<PortView>, Vec<Speaker>) {
 }
 
 /// Gives each worker its queues; who owns no transmit queue of a port goes through an owner.
-fn deal_out(ports: Vec<OpenPort>, views: &[PortView], count: usize) -> (Vec<DataPort>, Vec<WorkerEnds>) {
+fn deal_out(
+    config: &Config,
+    ports: Vec<OpenPort>,
+    views: &[PortView],
+    count: usize,
+) -> (Vec<DataPort>, Vec<WorkerEnds>) {
     let workers = count as u16;
     let mut ends: Vec<WorkerEnds> =
         (0..count).map(|_| WorkerEnds { rx: Vec::new(), paths: Vec::new() }).collect();
     let mut data_ports = Vec::new();
-    for ((open, view), id) in ports.into_iter().zip(views).zip((0_u8..).map(PortId)) {
+    for ((open, view), (id, settings)) in ports.into_iter().zip(views).zip(config.numbered_ports()) {
         let OpenPort { port, queues } = open;
         for (queue, at) in queues.rx.into_iter().zip(0_u16..) {
             if let Some(ends) = ends.get_mut(ports::poller(at, workers)) {
@@ -150,8 +155,7 @@ fn deal_out(ports: Vec<OpenPort>, views: &[PortView], count: usize) -> (Vec<Data
             let through = TxPath::Through(WorkerId(ports::sender(worker, tx_queues) as u8));
             ends.paths.push(own.next().map_or(through, TxPath::Own));
         }
-        let link_up = port.link().is_ok_and(|link| link.up);
-        data_ports.push(DataPort { port, mac: view.mac, mtu: view.mtu, link_up });
+        data_ports.push(DataPort::new(port, view.mac, view.mtu, ports::interface(&settings.device)));
     }
     (data_ports, ends)
 }

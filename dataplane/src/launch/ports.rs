@@ -140,6 +140,12 @@ pub fn speaks_ipv6(addresses: &[IpNet]) -> bool {
     addresses.iter().any(|address| address.addr().is_ipv6())
 }
 
+/// The kernel interface that a virtual device sits on.
+pub fn interface(device: &config::Device) -> Option<String> {
+    let device: Device = device.to_string().parse().ok()?;
+    device.arg("iface").map(str::to_owned)
+}
+
 /// Which worker polls a receive queue.
 pub fn poller(queue: u16, workers: u16) -> usize {
     usize::from(queue % workers.max(1))

@@ -137,19 +137,19 @@ fn what_a_full_queue_does_not_take_is_counted_and_freed(pool: &Mempool) {
 
 #[dpdk::test(capacity = 2047)]
 fn a_full_mesh_ring_is_counted_and_freed(pool: &Mempool) {
-    let mut rig = Rig::new(pool, &Shape { workers: 2, queues: 2, places: 1024 }, "");
+    let mut rig = Rig::new(pool, &Shape { workers: 2, queues: 2, places: 2048 }, "");
     rig.introduce_hosts();
     // A flow of worker 1's, which does not turn.
     let port = (0..).map(|n| 30_000 + n).find(|port| rig.owner_of(CLIENT, SERVER, *port, 53) == 1).unwrap();
-    for _ in 0..800 {
+    for _ in 0..1_500 {
         rig.arrive(LAN, Frame::udp(CLIENT, SERVER, port, 53));
     }
-    for _ in 0..30 {
+    for _ in 0..50 {
         rig.workers[0].turn(dpdk::cycles());
     }
-    assert_eq!((rig.event(Event::HandedOver), rig.drops("worker-ring-full")), (512, 288));
+    assert_eq!((rig.event(Event::HandedOver), rig.drops("worker-ring-full")), (1_024, 476));
     rig.settle();
-    assert_eq!(rig.left(WAN, 2).len(), 512);
+    assert_eq!(rig.left(WAN, 2).len(), 1_024);
 }
 
 #[dpdk::test(capacity = 1023)]
