@@ -29,7 +29,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use wire::MacAddr;
 
 /// Notices taken from one worker before the others have their turn.
-const NOTICES_PER_TURN: usize = 1024;
+const NOTICES_IN_A_ROW: usize = 16;
+/// How long notices are taken before other work has its turn.
+const NOTICES_FOR: Duration = Duration::from_millis(2);
 const SECOND: Duration = Duration::from_secs(1);
 /// Between two looks at the links.
 const LINKS_EVERY: Duration = Duration::from_millis(100);
@@ -214,17 +216,10 @@ impl Core {
         );
     }
 
-    /// Everything that is due: notices, questions, tables, figures.
-    pub fn turn(&mut self, now: Instant) {
+    /// Everything that is due: notices, questions, tables, figures. True if notices are left over.
+    pub fn turn(&mut self, now: Instant) -> bool {
         let ticks = self.clock.ticks(dpdk::cycles());
-        for at in 0..self.workers.len() {
-            for _ in 0..NOTICES_PER_TURN {
-                let Some(Ok(notice)) = self.workers.get_mut(at).map(|worker| worker.notices.pop()) else {
-                    break;
-                };
-                self.notice(&notice, (ticks, now));
-            }
-        }
+        let left_over = self.take_notices((ticks, now));
         let (neighbourhood, workers) = (&mut self.neighbourhood, &mut self.workers);
         neighbourhood.tick(ticks, &mut |port, frame| post(workers, port, frame));
         if let Some(table) = self.neighbourhood.take_table(now) {
@@ -242,6 +237,28 @@ impl Core {
         if now.duration_since(self.looked) >= SECOND {
             self.looked = now;
             self.look(now);
+        }
+        left_over
+    }
+
+    /// Workers' notices, in turn, for a while: a flood of them must not keep the operator waiting. What
+    /// stays too long is lost where its ring fills up, and counted there.
+    fn take_notices(&mut self, now: (engine::Ticks, Instant)) -> bool {
+        let began = Instant::now();
+        loop {
+            let mut taken = 0;
+            for at in 0..self.workers.len() {
+                for _ in 0..NOTICES_IN_A_ROW {
+                    let Some(Ok(notice)) = self.workers.get_mut(at).map(|worker| worker.notices.pop()) else {
+                        break;
+                    };
+                    self.notice(&notice, now);
+                    taken += 1;
+                }
+            }
+            if taken == 0 || began.elapsed() >= NOTICES_FOR {
+                return taken > 0;
+            }
         }
     }
 
@@ -355,6 +372,22 @@ impl Core {
 
     pub(crate) fn sessions_by_worker(&self) -> Vec<u64> {
         self.counters.iter().map(|counters| counters.sessions().iter().sum()).collect()
+    }
+
+    pub(crate) fn mail(&mut self, worker: usize, mail: Mail) {
+        self.workers[worker].mail.push(mail).unwrap();
+    }
+
+    pub(crate) fn lost_mail(&self) -> u64 {
+        self.workers.iter().map(|worker| worker.stats.lost_mail()).sum()
+    }
+
+    /// In place of the shards, one that is empty and large.
+    pub(crate) fn enlarge_shard(&mut self, slots: u32) {
+        let memory = engine::table::Memory::on_heap(slots).unwrap();
+        let hash_key = engine::table::HashKey::new([1, 2, 3]);
+        let config = engine::table::ShardConfig { half_open_max: 1, hash_key, term: 1 };
+        self.shards = Arc::new([engine::table::Shard::new(memory, config, engine::Ticks(0)).reader()]);
     }
 
     pub(crate) fn set_config_path(&mut self, path: &std::path::Path) {

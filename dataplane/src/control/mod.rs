@@ -69,8 +69,8 @@ pub fn run(core: &mut Core, listener: UnixListener, signals: &Signals) -> io::Re
             core.reload();
         }
         let now = Instant::now();
-        core.turn(now);
-        busy = server.turn(core, now);
+        busy = core.turn(now);
+        busy |= server.turn(core, now);
         if let Some(worker) = core.lost_worker() {
             return Ok(Ended::WorkerLost(worker));
         }

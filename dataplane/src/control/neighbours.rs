@@ -12,8 +12,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 use wire::{Addr, MacAddr, craft};
 
-/// The most neighbours. At 32 bytes each for workers, and as many sessions may share one.
-const NEIGHBOURS_MAX: usize = 65_536;
+/// The most neighbours. With all places taken, a new one costs a search for a failed one to forget: a scan
+/// of a large network must not make that search long.
+const NEIGHBOURS_MAX: usize = 16_384;
 /// Between two looks for questions that are due.
 const TICK_EVERY_MS: u32 = 50;
 /// After news, the control thread looks more often for so long: the answer to a question is near.

@@ -7,6 +7,7 @@ use engine::counters::{DropReason, Event};
 use proto::{Command, SessionsArgs};
 use serde_json::Value;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 use wire::craft::Frame;
 use wire::tcp_flags::{ACK, SYN};
 
@@ -298,8 +299,58 @@ fn old_snapshots_are_freed_once_the_worker_has_let_go(pool: &Mempool) {
     file.write(CONFIG);
     let first = std::sync::Arc::downgrade(&rig.core.snapshot().policy);
     rig.core.reload();
-    rig.core.turn(std::time::Instant::now());
+    assert!(!rig.core.turn(Instant::now()));
     assert!(first.upgrade().is_some(), "the worker has not turned yet");
     rig.settle();
     assert!(first.upgrade().is_none());
+}
+
+#[dpdk::test(capacity = 2047)]
+fn a_scan_of_the_network_keeps_nobody_waiting(pool: &Mempool) {
+    let mut rig = Rig::new(pool, &Shape { places: 1024, ..Shape::default() }, "");
+    rig.introduce_hosts();
+    let mut longest = Duration::ZERO;
+    for last in 0..=255_u8 {
+        for port in 0..8 {
+            rig.arrive(LAN, Frame::udp(CLIENT, [10, 2, 0, last], 1_000 + port, 53));
+        }
+        rig.workers[0].turn(dpdk::cycles());
+        let began = Instant::now();
+        rig.core.turn(began);
+        longest = longest.max(began.elapsed());
+        rig.left(WAN, 1);
+    }
+    rig.settle();
+    assert!(longest < Duration::from_millis(250), "{longest:?}");
+    // Every address but the broadcast ones and our own is asked for or known.
+    let neighbours = ask(&mut rig, Command::Neighbours);
+    assert_eq!(neighbours["neighbours"].as_array().unwrap().len(), 1 + 254 - 1);
+    rig.left(WAN, 1);
+}
+
+#[dpdk::test(capacity = 1023)]
+fn a_walk_through_a_large_table_is_cut_into_short_steps(pool: &Mempool) {
+    let mut rig = Rig::new(pool, &Shape::default(), "");
+    rig.core.enlarge_shard(1_000_000);
+    let Reply::Walk(mut walk) =
+        rig.core.respond(Command::Sessions(SessionsArgs { count: true, ..SessionsArgs::default() }))
+    else {
+        panic!("a walk");
+    };
+    let (mut out, mut steps, mut longest) = (Vec::new(), 1, Duration::ZERO);
+    loop {
+        let began = Instant::now();
+        let done = walk.step(&mut out);
+        longest = longest.max(began.elapsed());
+        if done {
+            break;
+        }
+        steps += 1;
+    }
+    assert!(steps >= 3, "{steps} steps");
+    assert!(
+        longest < Duration::from_millis(250),
+        "{longest:?}: a step is a millisecond, and the machine is shared"
+    );
+    assert_eq!(out, b"{\"v\":1,\"ok\":true,\"data\":{\"total\":0,\"by_state\":[]}}\n");
 }

@@ -126,11 +126,12 @@ pub fn view(zone: ZoneId, mac: MacAddr, mtu: u16, addresses: &[IpNet]) -> engine
     if speaks_ipv6(addresses) {
         own.push(Addr::from(link_local(mac)));
     }
-    // A network of one or two addresses has no broadcast address (RFC 3021).
+    // Both forms of it, ones and zeros (RFC 1812 §4.2.3.1). A network of one or two addresses has none
+    // (RFC 3021).
     let broadcasts = addresses
         .iter()
         .filter(|address| address.addr().is_ipv4() && address.prefix_len() < 31)
-        .map(|address| Addr::from(address.broadcast()))
+        .flat_map(|address| [address.broadcast(), address.network()].map(Addr::from))
         .collect();
     engine::snapshot::PortView { zone, mac, mtu, addresses: own, broadcasts }
 }
@@ -169,7 +170,7 @@ mod tests {
         let view6 = view(ZoneId(0), MAC, 1500, &both);
         assert_eq!(view6.addresses.len(), 3);
         assert_eq!(view6.addresses[2], Addr::from(link_local(MAC)));
-        assert_eq!(view6.broadcasts, [Addr::V4([10, 1, 0, 255])]);
+        assert_eq!(view6.broadcasts, [Addr::V4([10, 1, 0, 255]), Addr::V4([10, 1, 0, 0])]);
         let view4 = view(ZoneId(0), MAC, 1500, &both[..1]);
         assert_eq!(view4.addresses, [Addr::V4([10, 1, 0, 1])]);
     }

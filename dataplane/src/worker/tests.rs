@@ -1,5 +1,6 @@
 //! The worker loop on ports made of rings: bit for bit, and every mbuf back in its pool.
 
+use super::mailbox::{Mail, SmallFrame};
 use crate::harness::{CLIENT, CLIENT_MAC, LAN, Rig, SERVER, SERVER_MAC, Shape, WAN};
 use dpdk::Mempool;
 use engine::counters::Event;
@@ -150,6 +151,34 @@ fn a_full_mesh_ring_is_counted_and_freed(pool: &Mempool) {
     assert_eq!((rig.event(Event::HandedOver), rig.drops("worker-ring-full")), (1_024, 476));
     rig.settle();
     assert_eq!(rig.left(WAN, 2).len(), 1_024);
+}
+
+#[dpdk::test(capacity = 1023)]
+fn the_control_thread_can_end_a_session_by_mail(pool: &Mempool) {
+    let mut rig = Rig::new(pool, &Shape::default(), "");
+    rig.introduce_hosts();
+    rig.arrive(LAN, Frame::udp(CLIENT, SERVER, 5_000, 53));
+    rig.settle();
+    assert_eq!(rig.core.sessions_by_worker(), [1]);
+    // The lowest slot is handed out first.
+    rig.core.mail(0, Mail::Terminate(engine::table::Slot(0)));
+    rig.settle();
+    assert_eq!(rig.core.sessions_by_worker(), [0]);
+}
+
+#[dpdk::test(capacity = 63)]
+fn mail_without_a_buffer_is_lost_and_counted(pool: &Mempool) {
+    let mut rig = Rig::new(pool, &Shape::default(), "");
+    let all: Vec<_> = std::iter::from_fn(|| pool.alloc()).collect();
+    let frame = SmallFrame::new(&[0xff; 60]).unwrap();
+    rig.core.mail(0, Mail::Send { port: engine::PortId(0), frame });
+    rig.settle();
+    drop(all);
+    assert_eq!((rig.left(LAN, 1).len(), rig.core.lost_mail()), (0, 1));
+    rig.core.mail(0, Mail::Send { port: engine::PortId(0), frame });
+    rig.core.mail(0, Mail::Send { port: engine::PortId(9), frame });
+    rig.settle();
+    assert_eq!(rig.left(LAN, 1), [vec![0xff; 60]], "and nothing for a port that is not there");
 }
 
 #[dpdk::test(capacity = 1023)]
