@@ -146,6 +146,7 @@ reasons! {
         Rebound, "sessions-rebound", "Sessions re-evaluated after a change of policy or routes.";
         ArpAnswered, "arp-answered", "ARP requests for own addresses that were answered.";
         NdAnswered, "nd-answered", "Neighbour solicitations for own addresses that were answered.";
+        NeighbourHeard, "neighbour-heard", "Other ARP and neighbour discovery that tells who is where, passed to the control thread.";
         EchoAnswered, "echo-answered", "Echo requests to own addresses that were answered.";
         IcmpErrorsForwarded, "icmp-errors-forwarded", "ICMP errors that belong to a session, forwarded.";
         IcmpErrorsSent, "icmp-errors-sent", "ICMP errors that this node sent.";

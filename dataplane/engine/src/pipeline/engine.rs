@@ -9,6 +9,7 @@ use crate::session;
 use crate::snapshot::{PortView, Snapshot};
 use crate::table::{Due, End, Entry, Guess, KeyHash, Shard, Slot, flags};
 use crate::time::Ticks;
+use crate::track::Timeouts;
 use arrayvec::ArrayVec;
 use std::sync::Arc;
 use wire::buf::RxChecksum;
@@ -48,8 +49,10 @@ pub struct Engine<B> {
     pub(super) replies: RateLimit,
     pub(super) doomed: ArrayVec<Slot, DOOMED>,
     pub(super) rebinds_left: u32,
+    /// The neighbour table for which waiting packets were looked at last.
+    pub(super) settled_for: u64,
     lanes: Option<Box<[Lane; BURST]>>,
-    flushed_for: u64,
+    timeouts: Option<Timeouts>,
 }
 
 /// What the early stages found out about a packet.
@@ -94,8 +97,9 @@ impl<B: PacketBuf> Engine<B> {
             replies: RateLimit::default(),
             doomed: ArrayVec::new(),
             rebinds_left: 0,
+            settled_for: 0,
             lanes: Some(Box::new([blank; BURST])),
-            flushed_for: 0,
+            timeouts: None,
         }
     }
 
@@ -148,6 +152,10 @@ impl<B: PacketBuf> Engine<B> {
             burst.clear();
             return;
         };
+        if self.settled_for != snapshot.neighbours.revision() {
+            // What waited for a neighbour came before this burst.
+            self.settle_pending(now, snapshot, io);
+        }
         let cx = Context { now, snapshot, ingress, port };
         self.rebinds_left = REBINDS_PER_BURST;
         let mut bytes = 0;
@@ -169,10 +177,19 @@ impl<B: PacketBuf> Engine<B> {
     fn arrive(&self, cx: &Context<'_>, lane: &mut Lane, frame: &mut B, steer: bool) {
         let good = frame.ip_checksum() == RxChecksum::Good;
         if let Err(e) = wire::parse::parse_into(&mut lane.desc, frame.bytes(), frame.frame_len(), good) {
-            return self.refuse_or_join(lane, frame, good, e);
+            return self.refuse_or_join(cx, lane, frame, steer, e);
         }
-        if !is_for(cx.port, frame.bytes()) {
-            lane.fate = Fate::Refused(Refusal::NotForUs.into());
+        self.sort(cx, lane, frame, steer);
+    }
+
+    /// Flows go to the index, everything else to the slow lane, and what is not ours to nobody or to its
+    /// owner.
+    #[inline(always)]
+    fn sort(&self, cx: &Context<'_>, lane: &mut Lane, frame: &B, steer: bool) {
+        if !is_for(cx.port, frame.bytes())
+            && let Some(refusal) = refuse_address(frame.bytes(), lane.desc.kind)
+        {
+            lane.fate = Fate::Refused(refusal.into());
             return;
         }
         if steer {
@@ -182,12 +199,6 @@ impl<B: PacketBuf> Engine<B> {
                 return;
             }
         }
-        self.sort(lane);
-    }
-
-    /// Flows go to the index, everything else to the slow lane.
-    #[inline(always)]
-    fn sort(&self, lane: &mut Lane) {
         lane.fate = match lane.desc.kind {
             Kind::Tcp | Kind::Udp | Kind::EchoRequest | Kind::EchoReply | Kind::OtherIp => {
                 lane.hash = self.shard.hash(&lane.desc.key);
@@ -199,7 +210,14 @@ impl<B: PacketBuf> Engine<B> {
     }
 
     #[cold]
-    fn refuse_or_join(&self, lane: &mut Lane, frame: &mut B, good: bool, error: ParseError) {
+    fn refuse_or_join(
+        &self,
+        cx: &Context<'_>,
+        lane: &mut Lane,
+        frame: &mut B,
+        steer: bool,
+        error: ParseError,
+    ) {
         if error != ParseError::HeadersSplit {
             lane.fate = Fate::Refused(error.into());
             return;
@@ -208,8 +226,9 @@ impl<B: PacketBuf> Engine<B> {
             lane.fate = Fate::Refused(Refusal::HeadersSplit.into());
             return;
         }
+        let good = frame.ip_checksum() == RxChecksum::Good;
         match wire::parse::parse_into(&mut lane.desc, frame.bytes(), frame.frame_len(), good) {
-            Ok(()) => self.sort(lane),
+            Ok(()) => self.sort(cx, lane, frame, steer),
             Err(e) => lane.fate = Fate::Refused(e.into()),
         }
     }
@@ -231,7 +250,11 @@ impl<B: PacketBuf> Engine<B> {
                 }
                 None => return self.worker,
             },
-            kind => frame.rss_hash().unwrap_or_else(|| steering.key().steering_hash(&desc.key, kind)),
+            // Not every port looks behind options and extension headers, so its hash may lack the ports.
+            kind => match frame.rss_hash() {
+                Some(hash) if !desc.has_options => hash,
+                _ => steering.key().steering_hash(&desc.key, kind),
+            },
         };
         steering.owner(hash)
     }
@@ -315,12 +338,14 @@ impl<B: PacketBuf> Engine<B> {
     /// refused, numbers for the outside.
     pub fn housekeep<I: PacketIo<Buf = B>>(&mut self, now: Ticks, snapshot: &Snapshot, io: &mut I) {
         for slot in std::mem::take(&mut self.doomed) {
-            if self.shard.terminate(slot, now) {
-                self.counters.count(Event::Terminated, 1);
-            }
+            let ended = self.end(slot, now);
+            self.counters.count(Event::Terminated, ended.into());
+        }
+        let timeouts = &snapshot.timeouts;
+        if self.timeouts.replace(*timeouts).is_some_and(|old| old != *timeouts) {
+            self.shard.judge_all();
         }
         let (counters, notices) = (&self.counters, &mut self.notices);
-        let timeouts = &snapshot.timeouts;
         self.shard.housekeep(
             now,
             |entry| {
@@ -332,16 +357,20 @@ impl<B: PacketBuf> Engine<B> {
                 log_end(entry, counters, notices);
             },
         );
-        let revision = snapshot.neighbours.revision();
-        let fresh = std::mem::replace(&mut self.flushed_for, revision) != revision;
-        if !self.pending.is_empty() {
-            self.flush_pending(now, snapshot, fresh, io);
-        }
+        self.settle_pending(now, snapshot, io);
         self.counters.set_gauges(&self.shard.population(), self.pending.len());
     }
 
     /// Ends a session on command, between bursts. False if there is none.
     pub fn terminate(&mut self, slot: Slot, now: Ticks) -> bool {
+        self.doomed.retain(|doomed| *doomed != slot);
+        self.end(slot, now)
+    }
+
+    fn end(&mut self, slot: Slot, now: Ticks) -> bool {
+        if let Some(entry) = self.shard.entry(slot).filter(|entry| entry.in_use()) {
+            log_end(entry, &self.counters, &mut self.notices);
+        }
         self.shard.terminate(slot, now)
     }
 
@@ -353,8 +382,9 @@ impl<B: PacketBuf> Engine<B> {
     }
 }
 
+/// A session whose rule has `log = true` ends, or gets a successor in its place.
 #[cold]
-fn log_end(entry: &Entry, counters: &Counters, notices: &mut rtrb::Producer<Notice>) {
+pub(super) fn log_end(entry: &Entry, counters: &Counters, notices: &mut rtrb::Producer<Notice>) {
     if entry.path().flags & flags::LOG == 0 {
         return;
     }
@@ -365,13 +395,22 @@ fn log_end(entry: &Entry, counters: &Counters, notices: &mut rtrb::Producer<Noti
     }
 }
 
-/// True if the frame's destination MAC address is the port's or a group address (decision 14: checked in
-/// software, whatever the port filters).
+/// True if the frame's destination MAC address is the port's (decision 14: checked in software, whatever
+/// the port filters).
 #[inline(always)]
 fn is_for(port: &PortView, frame: &[u8]) -> bool {
-    match frame.first_chunk::<6>() {
-        Some(mac) => *mac == port.mac.0 || mac[0] & 1 == 1,
-        None => false,
+    frame.first_chunk::<6>().is_some_and(|mac| *mac == port.mac.0)
+}
+
+/// Why a frame that is not addressed to the port alone is refused. Of what comes to a group only address
+/// resolution concerns us: a unicast packet in a group frame is never forwarded (RFC 1812 §5.3.4), or
+/// one packet would be answered from everywhere.
+#[cold]
+fn refuse_address(frame: &[u8], kind: Kind) -> Option<Refusal> {
+    match (frame.first().is_some_and(|first| first & 1 == 1), kind) {
+        (false, _) => Some(Refusal::NotForUs),
+        (true, Kind::Arp | Kind::NeighbourDiscovery) => None,
+        (true, _) => Some(Refusal::Multicast),
     }
 }
 

@@ -1,8 +1,10 @@
 //! A packet of a known session: track it, find its next hop, send it on.
 
 use super::engine::{Context, Engine, Lane, destination};
+use super::local::SHORTEST;
 use super::{Notice, PacketIo};
 use crate::counters::{Event, Refusal};
+use crate::ids::PortId;
 use crate::neighbour::{Adjacency, AdjacencyState, NextHop};
 use crate::policy::{Action, Query};
 use crate::routes::RouteHit;
@@ -25,9 +27,12 @@ impl<B: PacketBuf> Engine<B> {
         io: &mut I,
     ) {
         let desc = &lane.desc;
-        let binding = entry.binding();
-        if binding.generation != cx.snapshot.generation && !self.rebind(cx, slot, entry) {
-            return;
+        let mut binding = entry.binding();
+        if binding.generation != cx.snapshot.generation {
+            if !self.rebind(cx, slot, entry) {
+                return;
+            }
+            binding = entry.binding();
         }
         if binding.zones[dir.index()] != cx.port.zone {
             return self.counters.dropped(Refusal::WrongZone.into());
@@ -37,10 +42,9 @@ impl<B: PacketBuf> Engine<B> {
         }
         let next_hop = entry.path().next_hops[dir.index()];
         let adjacency = cx.snapshot.neighbours.get(next_hop).filter(|a| a.state == AdjacencyState::Resolved);
-        if let Some(adjacency) = adjacency
-            && desc.ip_len > adjacency.mtu
-        {
-            return self.too_big(cx, desc, &frame, adjacency.mtu, io);
+        let mtu = adjacency.map_or_else(|| mtu_towards(cx, desc), |adjacency| adjacency.mtu);
+        if desc.ip_len > mtu {
+            return self.too_big(cx, desc, &frame, mtu, io);
         }
         let passes = match desc.kind {
             Kind::Tcp => self.track_tcp(cx, lane, slot, dir, entry, &frame, io),
@@ -51,7 +55,11 @@ impl<B: PacketBuf> Engine<B> {
         }
         match adjacency {
             Some(adjacency) => self.forward(desc, adjacency, frame, io),
-            None => self.resolve(cx, desc, dir, entry, frame, io),
+            None => {
+                // If the responder has just opened a successor, the two have changed their roles.
+                let dir = if entry.keys()[0] == desc.key { Dir::Initiator } else { Dir::Responder };
+                self.resolve(cx, desc, dir, entry, frame, io);
+            }
         }
     }
 
@@ -64,7 +72,7 @@ impl<B: PacketBuf> Engine<B> {
         mut frame: B,
         io: &mut I,
     ) {
-        decrement_ttl(&mut frame, desc);
+        make_ready(&mut frame, desc);
         set_macs(&mut frame, adjacency);
         self.counters.count(Event::Forwarded, 1);
         io.send(adjacency.port, frame);
@@ -172,6 +180,10 @@ impl<B: PacketBuf> Engine<B> {
     /// number of sessions a burst. False if the session may not go on; the packet is gone then.
     #[cold]
     pub(super) fn rebind(&mut self, cx: &Context<'_>, slot: Slot, entry: &Entry) -> bool {
+        if self.doomed.contains(&slot) {
+            self.counters.dropped(Refusal::PolicyChanged.into());
+            return false;
+        }
         if self.rebinds_left == 0 {
             return true;
         }
@@ -218,7 +230,7 @@ impl<B: PacketBuf> Engine<B> {
 
     /// The session is to end when the burst is over.
     fn doom(&mut self, slot: Slot) {
-        if !self.doomed.contains(&slot) && !self.doomed.is_full() {
+        if !self.doomed.is_full() {
             self.doomed.push(slot);
         }
     }
@@ -249,7 +261,28 @@ impl<B: PacketBuf> Engine<B> {
         self.send_to(cx, desc, hit, found.and_then(|hop| neighbours.get(hop)), frame, io);
     }
 
-    /// Sends a packet to a next hop that may not be resolved yet.
+    /// False if the packet cannot leave by this port: its sender has been told.
+    pub(super) fn can_leave<I: PacketIo<Buf = B>>(
+        &mut self,
+        cx: &Context<'_>,
+        desc: &Desc,
+        port: PortId,
+        frame: &B,
+        io: &mut I,
+    ) -> bool {
+        if desc.ttl <= 1 {
+            self.ttl_exceeded(cx, desc, frame, io);
+            return false;
+        }
+        let mtu = cx.snapshot.ports.get(usize::from(port.0)).map_or(0, |port| port.mtu);
+        if desc.ip_len > mtu {
+            self.too_big(cx, desc, frame, mtu, io);
+            return false;
+        }
+        true
+    }
+
+    /// Sends a packet, which can leave by that port, to a next hop that may not be resolved yet.
     pub(super) fn send_to<I: PacketIo<Buf = B>>(
         &mut self,
         cx: &Context<'_>,
@@ -259,10 +292,6 @@ impl<B: PacketBuf> Engine<B> {
         mut frame: B,
         io: &mut I,
     ) {
-        let mtu = cx.snapshot.ports.get(usize::from(hit.port.0)).map_or(0, |port| port.mtu);
-        if desc.ip_len > mtu {
-            return self.too_big(cx, desc, &frame, mtu, io);
-        }
         match adjacency.map(|a| (a.state, a)) {
             Some((AdjacencyState::Resolved, adjacency)) => self.forward(desc, adjacency, frame, io),
             Some((AdjacencyState::Failed, _)) => {
@@ -274,7 +303,7 @@ impl<B: PacketBuf> Engine<B> {
                 if other.is_none() {
                     self.notify(Notice::NeighbourWanted { port: hit.port, addr: hit.next_hop });
                 }
-                decrement_ttl(&mut frame, desc);
+                make_ready(&mut frame, desc);
                 if self.pending.add(frame, hit.port, hit.next_hop, cx.now) {
                     self.counters.count(Event::PendingQueued, 1);
                 } else {
@@ -293,8 +322,21 @@ pub(super) fn set_macs<B: PacketBuf>(frame: &mut B, adjacency: &Adjacency) {
     }
 }
 
+/// The MTU on the way of a packet whose next hop is not known; without a way nothing is too long.
+#[cold]
+fn mtu_towards(cx: &Context<'_>, desc: &Desc) -> u16 {
+    let hit = cx.snapshot.routes.lookup(destination(desc));
+    hit.and_then(|hit| cx.snapshot.ports.get(usize::from(hit.port.0))).map_or(u16::MAX, |port| port.mtu)
+}
+
+/// TTL less one, and what lies behind the packet cut off: it would be longer than the next link takes.
 #[inline(always)]
-fn decrement_ttl<B: PacketBuf>(frame: &mut B, desc: &Desc) {
+fn make_ready<B: PacketBuf>(frame: &mut B, desc: &Desc) {
+    let len = (usize::from(desc.l3) + usize::from(desc.ip_len)).max(SHORTEST);
+    if frame.frame_len() > len {
+        // Of several segments only the driver could.
+        frame.set_len(len);
+    }
     let Some(ip) = frame.bytes_mut().get_mut(usize::from(desc.l3)..) else { return };
     if desc.key.is_v6() {
         checksum::ipv6_decrement_hop_limit(ip);

@@ -1,10 +1,11 @@
 //! What concerns the node itself or a session only indirectly: ARP (RFC 826), neighbour discovery
 //! (RFC 4861), echo to own addresses, ICMP errors about packets of a session (RFC 5927 §4).
 
-use super::engine::{Context, Engine};
+use super::engine::{Context, Engine, destination};
+use super::open::{is_spoofed, way_to};
 use super::{Notice, PacketIo};
 use crate::counters::{DropReason, Event, Refusal};
-use crate::ids::{PortId, ZoneId};
+use crate::ids::ZoneId;
 use crate::policy::{Action, Query};
 use crate::table::Slot;
 use crate::track::{Dir, TcpConn};
@@ -19,19 +20,19 @@ const QUOTE_SLACK: u32 = 1 << 16;
 impl<B: PacketBuf> Engine<B> {
     /// ARP: answers for own addresses, learns from what is meant for us.
     pub(super) fn arp<I: PacketIo<Buf = B>>(&mut self, cx: &Context<'_>, desc: &Desc, frame: B, io: &mut I) {
-        let Some(packet) = ArpPacket::view(frame.bytes(), desc) else { return };
+        let Some(packet) = ArpPacket::view(frame.bytes(), desc) else {
+            return self.counters.dropped(Refusal::NeighbourDiscoveryIgnored.into());
+        };
         let (sender, sender_mac) = (packet.sender, packet.sender_mac());
         let for_us = cx.port.addresses.contains(&Addr::V4(packet.target));
         let asked = for_us && packet.operation() == Some(Operation::Request);
-        if !packet.is_probe() {
-            self.heard(cx, Addr::V4(sender), sender_mac, asked);
-        }
+        let heard = !packet.is_probe() && self.heard(cx, Addr::V4(sender), sender_mac, asked);
         if !asked {
-            return self.counters.dropped(Refusal::NeighbourDiscoveryIgnored.into());
+            return self.noted(heard);
         }
         let own = (cx.port.mac, packet.target);
         let sent = self.emit(cx, io, |out| craft::arp_reply(out, own, (sender_mac, sender)));
-        self.counters.count(Event::ArpAnswered, sent.into());
+        self.counters.count(Event::ArpAnswered, sent.is_sent().into());
     }
 
     /// Neighbour discovery: the same for IPv6.
@@ -45,10 +46,8 @@ impl<B: PacketBuf> Engine<B> {
         match Neighbour::read(frame.bytes(), desc) {
             Err(e) => self.counters.dropped(e.into()),
             Ok(Neighbour::Advertisement { target, link, .. }) => {
-                if let Some(mac) = link {
-                    self.heard(cx, Addr::V6(target), mac, false);
-                }
-                self.counters.dropped(Refusal::NeighbourDiscoveryIgnored.into());
+                let heard = link.is_some_and(|mac| self.heard(cx, Addr::V6(target), mac, false));
+                self.noted(heard);
             }
             Ok(Neighbour::Solicitation { source, target, link }) => {
                 if !cx.port.addresses.contains(&Addr::V6(target)) {
@@ -61,18 +60,30 @@ impl<B: PacketBuf> Engine<B> {
                 let to = source.map(|source| (mac, source));
                 let sent =
                     self.emit(cx, io, |out| craft::neighbour_advertisement(out, (cx.port.mac, target), to));
-                self.counters.count(Event::NdAnswered, sent.into());
+                self.counters.count(Event::NdAnswered, sent.is_sent().into());
             }
         }
     }
 
-    /// Tells the control thread who is where, if that address belongs on this link at all. `asked`: they
-    /// asked for us, so we will have to answer; other news only refresh what is known already.
-    fn heard(&mut self, cx: &Context<'_>, addr: Addr, mac: MacAddr, asked: bool) {
+    /// Tells the control thread who is where, if that address belongs on this link at all: false if not.
+    /// `asked`: they asked for us, so we will have to answer; other news only refresh what is known
+    /// already.
+    fn heard(&mut self, cx: &Context<'_>, addr: Addr, mac: MacAddr, asked: bool) -> bool {
         let on_link =
             cx.snapshot.routes.lookup(addr).is_some_and(|hit| hit.port == cx.ingress && hit.next_hop == addr);
-        if on_link && !cx.snapshot.is_local(addr) {
+        let heard = on_link && !cx.snapshot.is_local(addr);
+        if heard {
             self.notify(Notice::NeighbourHeard { port: cx.ingress, addr, mac, answer: asked });
+        }
+        heard
+    }
+
+    /// Address resolution that needs no answer: the control thread has heard it, or it is nothing to us.
+    fn noted(&mut self, heard: bool) {
+        if heard {
+            self.counters.count(Event::NeighbourHeard, 1);
+        } else {
+            self.counters.dropped(Refusal::NeighbourDiscoveryIgnored.into());
         }
     }
 
@@ -94,14 +105,21 @@ impl<B: PacketBuf> Engine<B> {
         if !echo || !frame.is_contiguous() {
             return self.counters.dropped(Refusal::LocalNoService.into());
         }
-        self.counters.session_for(decision.slot);
         let answered = self.emit(cx, io, |out| {
             let request = frame.bytes();
             let reply = out.get_mut(..request.len())?;
             reply.copy_from_slice(request);
             craft::echo_reply_in_place(reply, desc)
         });
-        self.counters.count(Event::EchoAnswered, answered.into());
+        match answered {
+            Emitted::Sent => {
+                self.counters.session_for(decision.slot);
+                self.counters.count(Event::EchoAnswered, 1);
+            }
+            // Longer than a frame of ours, or with options.
+            Emitted::Nothing => self.counters.dropped(Refusal::LocalNoService.into()),
+            Emitted::NoBuffer => {}
+        }
     }
 
     /// An ICMP error passes if it quotes a packet of a session, comes from where that packet went, and
@@ -122,8 +140,11 @@ impl<B: PacketBuf> Engine<B> {
         if entry.binding().generation != cx.snapshot.generation && !self.rebind(cx, slot, entry) {
             return;
         }
-        if desc.ttl <= 1 {
-            return self.ttl_exceeded(cx, desc, &frame, io);
+        let Some((hit, _)) = way_to(cx.snapshot, destination(desc)) else {
+            return self.counters.dropped(Refusal::NoRoute.into());
+        };
+        if !self.can_leave(cx, desc, hit.port, &frame, io) {
+            return;
         }
         self.counters.count(Event::IcmpErrorsForwarded, 1);
         self.resolve(cx, desc, dir, entry, frame, io);
@@ -135,6 +156,9 @@ impl<B: PacketBuf> Engine<B> {
         let quoted = wire::icmp::quoted(frame.bytes(), desc).ok_or(unrelated)?;
         if quoted.key.src() != desc.key.dst() {
             return Err(unrelated);
+        }
+        if is_spoofed(cx, desc.key.src(), way_to(cx.snapshot, desc.key.src())) {
+            return Err(Refusal::SpoofedSource.into());
         }
         if !super::forward::is_intact(frame, desc) {
             return Err(Refusal::BadL4Checksum.into());
@@ -151,44 +175,50 @@ impl<B: PacketBuf> Engine<B> {
         Ok((slot, quoted_dir.other()))
     }
 
-    /// Writes a frame of the node's own and sends it on the ingress port; false if there was no buffer
-    /// or nothing to say.
+    /// Writes a frame of the node's own and sends it on the ingress port.
     pub(super) fn emit<I: PacketIo<Buf = B>>(
         &mut self,
         cx: &Context<'_>,
         io: &mut I,
         write: impl FnOnce(&mut [u8]) -> Option<usize>,
-    ) -> bool {
-        self.emit_on(cx.ingress, io, write)
-    }
-
-    /// The same on any port.
-    pub(super) fn emit_on<I: PacketIo<Buf = B>>(
-        &mut self,
-        port: PortId,
-        io: &mut I,
-        write: impl FnOnce(&mut [u8]) -> Option<usize>,
-    ) -> bool {
+    ) -> Emitted {
         let Some(mut out) = io.alloc() else {
             self.counters.count(Event::NoBuffer, 1);
-            return false;
+            return Emitted::NoBuffer;
         };
         if !out.set_len(OWN_FRAME_MAX) {
-            return false;
+            return Emitted::Nothing;
         }
-        let Some(len) = write(out.bytes_mut()) else { return false };
-        let fits = out.set_len(len.max(SHORTEST));
-        if fits {
-            io.send(port, out);
+        let Some(len) = write(out.bytes_mut()) else { return Emitted::Nothing };
+        if !out.set_len(len.max(SHORTEST)) {
+            return Emitted::Nothing;
         }
-        fits
+        io.send(cx.ingress, out);
+        Emitted::Sent
+    }
+}
+
+/// What became of a frame of the node's own.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Emitted {
+    /// It is on its way.
+    Sent,
+    /// The pool was empty, which is counted.
+    NoBuffer,
+    /// There was nothing to say, or no room to say it.
+    Nothing,
+}
+
+impl Emitted {
+    pub fn is_sent(self) -> bool {
+        self == Emitted::Sent
     }
 }
 
 /// The longest frame of our own: an echo reply of full size.
 const OWN_FRAME_MAX: usize = 1_514;
 /// The shortest frame on Ethernet, without its check sequence.
-const SHORTEST: usize = 60;
+pub(super) const SHORTEST: usize = 60;
 
 /// The link-layer source of a frame.
 pub(super) fn source_mac<B: PacketBuf>(frame: &B) -> MacAddr {

@@ -1,6 +1,6 @@
 //! A packet of an unknown flow: may it open a session?
 
-use super::engine::{Context, Engine, Lane, destination};
+use super::engine::{Context, Engine, Lane, destination, log_end};
 use super::forward::{is_intact, syn_options};
 use super::{Notice, PacketIo};
 use crate::counters::{Event, Refusal};
@@ -8,9 +8,10 @@ use crate::neighbour::NextHop;
 use crate::policy::{Action, Decision, Query};
 use crate::routes::RouteHit;
 use crate::session;
+use crate::snapshot::{PortView, Snapshot};
 use crate::table::{Binding, Entry, KeyHash, NewSession, Path, Slot, flags};
 use crate::track::{self, Segment, Why};
-use wire::{Desc, FlowKey, Kind, PacketBuf};
+use wire::{Addr, Desc, FlowKey, Kind, PacketBuf};
 
 /// A flow that the policy admits: where it goes, and as what.
 struct Admitted {
@@ -30,6 +31,9 @@ impl<B: PacketBuf> Engine<B> {
             Err(reason) => return self.counters.dropped(reason),
         };
         let Some(admitted) = self.admit(cx, desc, &frame, io) else { return };
+        if !self.can_leave(cx, desc, admitted.hit.port, &frame, io) {
+            return;
+        }
         let keys = [desc.key, desc.key.reversed()];
         let hashes = [lane.hash, self.shard.hash(&keys[1])];
         let new = new_session(cx, &keys, hashes, desc.ip_len, &admitted, (windows, state));
@@ -38,9 +42,6 @@ impl<B: PacketBuf> Engine<B> {
         };
         self.counters.count(Event::Created, 1);
         self.born(slot, desc, &admitted, state);
-        if desc.ttl <= 1 {
-            return self.ttl_exceeded(cx, desc, &frame, io);
-        }
         let adjacency = cx.snapshot.neighbours.get(admitted.path.next_hops[0]);
         self.send_to(cx, desc, admitted.hit, adjacency, frame, io);
     }
@@ -69,6 +70,7 @@ impl<B: PacketBuf> Engine<B> {
         let hashes = [lane.hash, self.shard.hash(&keys[1])];
         let new = new_session(cx, &keys, hashes, desc.ip_len, &admitted, (windows, state));
         let was_half_open = session::is_half_open(entry.state());
+        log_end(entry, &self.counters, &mut self.notices);
         self.shard.succeed(slot, &new, was_half_open, cx.now);
         self.counters.count(Event::Reopened, 1);
         self.born(slot, desc, &admitted, state);
@@ -107,25 +109,24 @@ impl<B: PacketBuf> Engine<B> {
             self.counters.dropped(Refusal::Multicast.into());
             return None;
         }
+        let back = way_to(snapshot, desc.key.src());
+        if is_spoofed(cx, desc.key.src(), back) {
+            self.counters.dropped(Refusal::SpoofedSource.into());
+            return None;
+        }
         if snapshot.is_local(dst) {
             self.local(cx, desc, frame, io);
             return None;
         }
-        let zone_of = |hit: &RouteHit| snapshot.ports.get(usize::from(hit.port.0)).map(|port| port.zone);
-        let Some((hit, to)) = snapshot.routes.lookup(dst).and_then(|hit| Some((hit, zone_of(&hit)?))) else {
+        let Some((hit, egress)) = way_to(snapshot, dst) else {
             self.counters.dropped(Refusal::NoRoute.into());
             return None;
         };
-        let Some((back, from)) =
-            snapshot.routes.lookup(desc.key.src()).and_then(|hit| Some((hit, zone_of(&hit)?)))
-        else {
+        let Some((back, _)) = back else {
             self.counters.dropped(Refusal::NoRouteBack.into());
             return None;
         };
-        if from != cx.port.zone {
-            self.counters.dropped(Refusal::SpoofedSource.into());
-            return None;
-        }
+        let (from, to) = (cx.port.zone, egress.zone);
         let echo = desc.kind == Kind::EchoRequest;
         let decision = snapshot.policy.classify(&Query { from, to, key: desc.key, echo });
         if decision.action != Action::Allow {
@@ -174,6 +175,26 @@ impl<B: PacketBuf> Engine<B> {
             self.shard.announce(slot);
         }
     }
+}
+
+/// Where packets to `addr` leave. Link-local addresses mean something on their own link only (RFC 4291
+/// §2.5.6, RFC 3927 §7): there is no way to them.
+#[inline]
+pub(super) fn way_to(snapshot: &Snapshot, addr: Addr) -> Option<(RouteHit, &PortView)> {
+    if matches!(addr, Addr::V4([169, 254, ..]) | Addr::V6([0xfe, 0x80..=0xbf, ..])) {
+        return None;
+    }
+    let hit = snapshot.routes.lookup(addr)?;
+    Some((hit, snapshot.ports.get(usize::from(hit.port.0))?))
+}
+
+/// True if a packet from `source` cannot have come in by this port (RFC 3704 §2): the way `back` leads
+/// through another zone, or nobody but the firewall has that address, or everybody there has it.
+#[inline]
+pub(super) fn is_spoofed(cx: &Context<'_>, source: Addr, back: Option<(RouteHit, &PortView)>) -> bool {
+    back.is_some_and(|(_, port)| {
+        port.zone != cx.port.zone || port.addresses.contains(&source) || port.broadcasts.contains(&source)
+    })
 }
 
 fn new_session<'a>(

@@ -55,10 +55,25 @@ impl<B> Pending<B> {
 }
 
 impl<B: PacketBuf> Engine<B> {
+    /// Looks at the waiting packets: when there is a new neighbour table, before anything that came
+    /// after them, and now and then because of the time.
+    pub(super) fn settle_pending<I: PacketIo<Buf = B>>(
+        &mut self,
+        now: Ticks,
+        snapshot: &Snapshot,
+        io: &mut I,
+    ) {
+        let revision = snapshot.neighbours.revision();
+        let fresh = std::mem::replace(&mut self.settled_for, revision) != revision;
+        if !self.pending.is_empty() {
+            self.flush_pending(now, snapshot, fresh, io);
+        }
+    }
+
     /// Sends what can be sent, in order of arrival, and drops what waited in vain. With `fresh` false
     /// nothing can have become sendable and only time is looked at.
     #[cold]
-    pub(super) fn flush_pending<I: PacketIo<Buf = B>>(
+    fn flush_pending<I: PacketIo<Buf = B>>(
         &mut self,
         now: Ticks,
         snapshot: &Snapshot,

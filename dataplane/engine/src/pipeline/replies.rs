@@ -31,7 +31,9 @@ impl Default for RateLimit {
 impl RateLimit {
     /// Takes a token if there is one.
     fn take(&mut self, now: Ticks) -> bool {
-        let earned = now.since(self.filled).min(1_000) * RATE_PER_S / 1_000;
+        // Not `since`: the last reply may be longer ago than half of the clock's range.
+        let elapsed_ms = now.0.wrapping_sub(self.filled.0).min(1_000);
+        let earned = elapsed_ms * RATE_PER_S / 1_000;
         if earned > 0 {
             self.tokens = (self.tokens + earned).min(BURST_MAX);
             self.filled = now;
@@ -88,7 +90,7 @@ impl<B: PacketBuf> Engine<B> {
         }
         let link = Link { src: cx.port.mac, dst: source_mac(frame) };
         let sent = self.emit(cx, io, |out| craft::tcp_reset(out, link, desc));
-        self.counters.count(Event::ResetsSent, sent.into());
+        self.counters.count(Event::ResetsSent, sent.is_sent().into());
     }
 
     fn error<I: PacketIo<Buf = B>>(
@@ -105,7 +107,7 @@ impl<B: PacketBuf> Engine<B> {
         }
         let link = Link { src: cx.port.mac, dst: source_mac(frame) };
         let sent = self.emit(cx, io, |out| craft::icmp_error(out, link, from, (frame.bytes(), desc), error));
-        self.counters.count(Event::IcmpErrorsSent, sent.into());
+        self.counters.count(Event::IcmpErrorsSent, sent.is_sent().into());
     }
 
     /// The next hop of a packet, which may have waited, does not answer. The port that it came in by is
@@ -147,5 +149,10 @@ mod tests {
         assert_eq!(granted(&mut limit, 1), 1);
         assert_eq!(granted(&mut limit, 51), 50);
         assert_eq!(granted(&mut limit, 100_000), 200);
+        // Half of the clock's range later, and just before it wraps.
+        assert_eq!(granted(&mut limit, 100_000 + (1 << 31) + 5), 200);
+        assert_eq!(granted(&mut limit, u32::MAX), 200);
+        assert_eq!(granted(&mut limit, 9), 10);
+        assert_eq!(granted(&mut RateLimit::default(), u32::MAX - 300_000), 200);
     }
 }

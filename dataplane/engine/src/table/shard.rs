@@ -19,6 +19,8 @@ use wire::{FlowKey, Proto};
 const RESERVE: usize = 64;
 /// Sessions ended between two bursts, at most.
 const ENDS_PER_BURST: usize = 64;
+/// Slots looked at between two bursts after the timeouts changed.
+const JUDGED_PER_BURST: usize = 128;
 /// Stale entries of the half-open queue looked at when it is full.
 const ROTATIONS: usize = 8;
 
@@ -130,6 +132,8 @@ pub struct Shard {
     half_open: VecDeque<(Slot, u32)>,
     population: Population,
     counter: u64,
+    /// The first slot that was not looked at since the timeouts changed.
+    judged_to: usize,
     config: ShardConfig,
     marker: Option<DirtyMarker<'static, rtrb::Producer<u32>>>,
     dirty: &'static [crate::atomics::AtomicU8],
@@ -155,6 +159,7 @@ impl Shard {
             half_open: VecDeque::with_capacity(config.half_open_max as usize * 2 + RESERVE),
             population: Population::default(),
             counter: 0,
+            judged_to: slots,
             config,
             marker: None,
             dirty,
@@ -324,10 +329,14 @@ impl Shard {
     }
 
     /// The session changed in a way that the other node must know: new version, dirty mark. Local and
-    /// too-young sessions only get the version.
+    /// too-young sessions only get the version. Half-open ones, of which nobody else hears, keep theirs:
+    /// it names them among those that can be evicted.
     #[inline]
     pub(crate) fn changed(&mut self, slot: Slot, replicated: bool) {
         let Some(entry) = self.entry(slot) else { return };
+        if entry.proto() == Proto::TCP && crate::session::is_half_open(entry.state()) {
+            return;
+        }
         let version = self.next_version(entry.version());
         entry.update(|e| e.version(version));
         if replicated {
@@ -345,6 +354,30 @@ impl Shard {
         }
     }
 
+    /// The timeouts changed: every session is put to `judge` anew, a few between two bursts, and its timer
+    /// set by what it says now.
+    pub(crate) fn judge_all(&mut self) {
+        self.judged_to = 0;
+    }
+
+    /// Sets the timers of the next few slots; sessions that ought to have ended are due at once.
+    #[cold]
+    fn judge_some(&mut self, now: Ticks, judge: &mut impl FnMut(&Entry) -> Due) {
+        let end = (self.judged_to + JUDGED_PER_BURST).min(self.entries.len());
+        for slot in self.judged_to..end {
+            if let Some(entry) = self.entries.get(slot)
+                && entry.in_use()
+            {
+                let deadline = match judge(entry) {
+                    Due::Expire => now,
+                    Due::Again(deadline) => deadline,
+                };
+                self.timers.advance(slot, deadline);
+            }
+        }
+        self.judged_to = end;
+    }
+
     /// Between bursts: timers that fired are put to `judge`, half-open sessions make room. `ended` hears
     /// of each session that ends, before it is gone. Returns how many ended.
     pub(crate) fn housekeep(
@@ -354,6 +387,9 @@ impl Shard {
         mut ended: impl FnMut(&Entry, End),
     ) -> usize {
         let mut ends = 0;
+        if self.judged_to < self.entries.len() {
+            self.judge_some(now, &mut judge);
+        }
         let mut due = ArrayVec::<u32, ENDS_PER_BURST>::new();
         self.timers.pass(now, &mut due);
         for slot in due {
