@@ -14,6 +14,8 @@ mod local;
 mod open;
 mod pending;
 mod replies;
+#[cfg(test)]
+mod tests;
 
 pub use engine::{BURST, Burst, Engine, EngineConfig};
 

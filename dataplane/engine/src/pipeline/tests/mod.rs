@@ -1,0 +1,22 @@
+//! The whole engine on heap buffers, told as traces: a frame goes in at a port, and what comes out and
+//! every counter that moved is stated exactly. Any surprise fails and prints everything.
+//!
+//! Each trace runs in both families: [`net::nets`].
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod buffers;
+mod firewall;
+mod net;
+mod step;
+
+mod burst;
+mod capacity;
+mod errors;
+mod garbage;
+mod neighbours;
+mod policy;
+mod reuse;
+mod segments;
+mod sessions;
+mod spoof;
+mod workers;
