@@ -1,8 +1,10 @@
-//! What the lab itself can carry: iperf3 over the very same veths, once through `dpdk-testpmd` that only
-//! copies frames from port to port, once with no program of DPDK's in between. A firewall's figure means
-//! something only beside these two.
+//! What the lab carries, and what of that is the firewall's doing: iperf3 over the very same veths, through
+//! `understudyd` in both ways of polling, through `dpdk-testpmd` that only copies frames from port to port,
+//! and through a bridge of the kernel without any program. A figure of the first means something only beside
+//! the others, taken in the same minutes: rounds go through all of them in turn, and medians are shown.
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::IpAddr,
     path::Path,
@@ -15,7 +17,7 @@ use serde::Serialize;
 use crate::{
     error::{LabError, Result},
     exec::{self, Running, SHORT},
-    guard::{Lab, LabOptions},
+    guard::{Lab, LabOptions, Polling},
     report::table,
     servers::IperfServer,
     state::RUN_DIR,
@@ -24,42 +26,95 @@ use crate::{
 };
 
 const PORT: u16 = 5201;
+const UDP_MBIT_PER_S: u32 = 1000;
+
+/// Who carries the frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Forwarder {
+    Adaptive,
+    Busy,
+    Testpmd,
+    Kernel,
+}
+
+impl Forwarder {
+    const ALL: [Forwarder; 4] = [Forwarder::Adaptive, Forwarder::Busy, Forwarder::Testpmd, Forwarder::Kernel];
+
+    fn name(self) -> &'static str {
+        match self {
+            Forwarder::Adaptive => "understudyd, adaptive",
+            Forwarder::Busy => "understudyd, busy",
+            Forwarder::Testpmd => "testpmd io",
+            Forwarder::Kernel => "kernel bridge",
+        }
+    }
+}
 
 /// All measurements.
 #[derive(Debug, Serialize)]
 pub struct Baseline {
+    rounds: u32,
+    seconds: u32,
     rows: Vec<Row>,
 }
 
+/// One forwarder, family and kind of traffic: medians over the rounds.
 #[derive(Debug, Serialize)]
 struct Row {
-    /// Who carried the frames.
     forwarder: &'static str,
     family: &'static str,
-    traffic: String,
+    traffic: &'static str,
     mbit_per_s: f64,
-    retransmits: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retransmits: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     lost_permille: Option<f64>,
+    /// Goodput of each round.
+    rounds_mbit_per_s: Vec<f64>,
 }
 
+type Samples = BTreeMap<(Forwarder, Family, &'static str), Vec<IperfReport>>;
+
 impl Baseline {
+    fn new(rounds: u32, seconds: u32, samples: &Samples) -> Self {
+        let rows = samples
+            .iter()
+            .map(|((forwarder, family, traffic), reports)| {
+                let of = |value: fn(&IperfReport) -> Option<f64>| {
+                    median(reports.iter().filter_map(value).collect())
+                };
+                Row {
+                    forwarder: forwarder.name(),
+                    family: family.name(),
+                    traffic,
+                    mbit_per_s: of(|report| Some(report.mbit_per_s)).unwrap_or(0.0),
+                    retransmits: of(|report| report.retransmits.map(|count| count as f64)),
+                    lost_permille: of(|report| {
+                        report.lost.map(|(lost, sent)| lost as f64 * 1000.0 / sent.max(1) as f64)
+                    }),
+                    rounds_mbit_per_s: reports.iter().map(|report| report.mbit_per_s.round()).collect(),
+                }
+            })
+            .collect();
+        Self { rounds, seconds, rows }
+    }
+
     /// For people.
     pub fn table(&self) -> String {
         let rows = self.rows.iter().map(|row| {
             let quality = match (row.retransmits, row.lost_permille) {
-                (Some(retransmits), _) => format!("{retransmits} retransmits"),
-                (_, Some(lost)) => format!("{lost:.1} ‰ lost"),
+                (Some(retransmits), _) => format!("{retransmits:.0} retransmits"),
+                (_, Some(lost)) => format!("{lost:.0} ‰ lost"),
                 _ => String::new(),
             };
-            vec![
-                row.forwarder.into(),
-                row.family.into(),
-                row.traffic.clone(),
-                format!("{:.0} Mbit/s", row.mbit_per_s),
-                quality,
-            ]
+            let goodput = format!("{:.0} Mbit/s", row.mbit_per_s);
+            vec![row.forwarder.into(), row.family.into(), row.traffic.into(), goodput, quality]
         });
-        table(&["forwarder", "family", "traffic", "goodput", "quality"], rows)
+        let table = table(&["forwarder", "family", "iperf3", "goodput", "quality"], rows);
+        format!(
+            "{table}\nmedians of {} rounds of {} s each; UDP offered at {UDP_MBIT_PER_S} Mbit/s",
+            self.rounds, self.seconds
+        )
     }
 
     /// For programs.
@@ -68,21 +123,57 @@ impl Baseline {
     }
 }
 
-/// Measures; needs the lab for itself.
-pub fn run(seconds: u32, patience: Duration) -> Result<Baseline> {
-    let lab = Lab::up(&LabOptions { patience, ..LabOptions::default().without_daemon() })?;
-    share_one_network()?;
-    let iperf3 = IperfServer::start(Host::Server, PORT)?;
-    let mut rows = Vec::new();
-    {
-        let _testpmd = start_testpmd()?;
-        measure("testpmd io", seconds, &mut rows)?;
+fn median(mut values: Vec<f64>) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+/// Measures; needs the machine for itself to mean much.
+pub fn run(rounds: u32, seconds: u32, patience: Duration) -> Result<Baseline> {
+    let mut samples = Samples::new();
+    for round in 1..=rounds.max(1) {
+        for forwarder in Forwarder::ALL {
+            eprintln!("lab: round {round} of {rounds}, {}", forwarder.name());
+            measure_one(forwarder, seconds, patience, &mut samples)?;
+        }
     }
-    bridge_in_the_kernel()?;
-    measure("kernel bridge", seconds, &mut rows)?;
-    drop(iperf3);
-    lab.down()?;
-    Ok(Baseline { rows })
+    Ok(Baseline::new(rounds, seconds, &samples))
+}
+
+fn measure_one(forwarder: Forwarder, seconds: u32, patience: Duration, samples: &mut Samples) -> Result<()> {
+    let polling = match forwarder {
+        Forwarder::Adaptive => Some(Polling::Adaptive),
+        Forwarder::Busy => Some(Polling::Busy),
+        Forwarder::Testpmd | Forwarder::Kernel => None,
+    };
+    let lab = Lab::up(&LabOptions { polling, daemon: polling.is_some(), patience, ..LabOptions::default() })?;
+    let iperf3 = IperfServer::start(Host::Server, PORT)?;
+    let testpmd = match forwarder {
+        Forwarder::Adaptive | Forwarder::Busy => None,
+        Forwarder::Testpmd => {
+            share_one_network()?;
+            Some(start_testpmd()?)
+        }
+        Forwarder::Kernel => {
+            share_one_network()?;
+            bridge_in_the_kernel()?;
+            None
+        }
+    };
+    for family in Family::BOTH {
+        let server = if polling.is_some() { family.server() } else { server_nearby(family) };
+        // Neighbours first: nobody's figure shall hold the wait for them.
+        ping(Host::Client, server, 2, &[])?;
+        let plans = [
+            ("TCP", IperfPlan::tcp(family, PORT, seconds)),
+            ("UDP", IperfPlan::udp(family, PORT, seconds, UDP_MBIT_PER_S)),
+        ];
+        for (traffic, plan) in plans {
+            samples.entry((forwarder, family, traffic)).or_default().push(iperf_to(plan, server)?);
+        }
+    }
+    drop((testpmd, iperf3));
+    lab.down().map(drop)
 }
 
 /// The server on the client's network, for forwarders that do not route.
@@ -154,27 +245,24 @@ fn bridge_in_the_kernel() -> Result<()> {
     })
 }
 
-fn measure(forwarder: &'static str, seconds: u32, rows: &mut Vec<Row>) -> Result<()> {
-    for family in Family::BOTH {
-        eprintln!("lab: {forwarder}, {}, TCP for {seconds} s", family.name());
-        let tcp = iperf_to(IperfPlan::tcp(family, PORT, seconds), server_nearby(family))?;
-        rows.push(row(forwarder, family, "TCP".into(), &tcp));
-        for rate in [100, 1000] {
-            eprintln!("lab: {forwarder}, {}, UDP at {rate} Mbit/s for {seconds} s", family.name());
-            let udp = iperf_to(IperfPlan::udp(family, PORT, seconds, rate), server_nearby(family))?;
-            rows.push(row(forwarder, family, format!("UDP {rate} Mbit/s"), &udp));
-        }
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn row(forwarder: &'static str, family: Family, traffic: String, report: &IperfReport) -> Row {
-    Row {
-        forwarder,
-        family: family.name(),
-        traffic,
-        mbit_per_s: report.mbit_per_s,
-        retransmits: report.retransmits,
-        lost_permille: report.lost.map(|(lost, sent)| lost as f64 * 1000.0 / sent.max(1) as f64),
+    #[test]
+    fn medians_are_shown_beside_all_rounds() {
+        let report = |mbit_per_s| IperfReport {
+            mbit_per_s,
+            retransmits: Some(3),
+            lost: None,
+            local_ports: Vec::new(),
+        };
+        let mut samples = Samples::new();
+        samples.insert((Forwarder::Busy, Family::V4, "TCP"), [900.0, 100.0, 500.0].map(report).to_vec());
+        let baseline = Baseline::new(3, 2, &samples);
+        assert_eq!(baseline.rows[0].mbit_per_s, 500.0);
+        assert_eq!(baseline.rows[0].rounds_mbit_per_s, [900.0, 100.0, 500.0]);
+        assert!(baseline.table().contains("500 Mbit/s"), "{}", baseline.table());
+        assert_eq!(median(Vec::new()), None);
     }
 }

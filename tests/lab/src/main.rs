@@ -61,10 +61,13 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Measure plain DPDK forwarding (testpmd, io mode) and the kernel's own on the lab's veths.
+    /// Measure iperf3 through the firewall, beside testpmd (io mode) and the kernel's bridge on the same veths.
     Baseline {
+        /// How often each is measured, in turn with the others.
+        #[arg(long, default_value_t = 3)]
+        rounds: u32,
         /// Length of each measurement.
-        #[arg(long, default_value_t = 5)]
+        #[arg(long, default_value_t = 3)]
         seconds: u32,
         /// Close with one line of JSON.
         #[arg(long)]
@@ -121,9 +124,9 @@ fn run(command: Command) -> Result<ExitCode> {
             let report = demo::run(PATIENCE)?;
             finish(report.table(), report.passed(), json.then(|| report.to_json()))
         }
-        Command::Baseline { seconds, json } => {
+        Command::Baseline { rounds, seconds, json } => {
             sweep_on_signals()?;
-            let report = baseline::run(seconds, PATIENCE)?;
+            let report = baseline::run(rounds, seconds, PATIENCE)?;
             finish(report.table(), true, json.then(|| report.to_json()))
         }
     }

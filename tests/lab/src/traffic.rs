@@ -166,8 +166,8 @@ fn parse_iperf(report: &Value) -> Option<IperfReport> {
         .iter()
         .filter_map(|stream| stream["local_port"].as_u64().and_then(|port| u16::try_from(port).ok()))
         .collect();
-    let received = &end["sum_received"];
-    let rate = received["bits_per_second"].as_f64().or_else(|| end["sum"]["bits_per_second"].as_f64())?;
+    // What the receiver saw; `sum` alone would be the sender's view for UDP.
+    let rate = end["sum_received"]["bits_per_second"].as_f64()?;
     let datagrams = &end["sum"];
     let lost =
         datagrams["packets"].as_u64().map(|sent| (datagrams["lost_packets"].as_u64().unwrap_or(sent), sent));
@@ -203,7 +203,8 @@ mod tests {
         assert_eq!((report.mbit_per_s, report.retransmits, report.lost), (2000.0, Some(3), None));
         assert_eq!(report.local_ports, [40000]);
         let udp = serde_json::json!({"start": {"connected": [{"local_port": 40001}]}, "end": {
-            "sum": {"bits_per_second": 1.0e8, "lost_packets": 2, "packets": 100}}});
+            "sum": {"bits_per_second": 1.1e8, "lost_packets": 2, "packets": 100},
+            "sum_received": {"bits_per_second": 1.0e8, "lost_packets": 2, "packets": 100}}});
         let report = parse_iperf(&udp).unwrap();
         assert_eq!((report.mbit_per_s, report.retransmits, report.lost), (100.0, None, Some((2, 100))));
     }
