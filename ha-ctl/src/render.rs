@@ -253,7 +253,7 @@ pub fn rules(rules: &Rules) -> String {
 
 /// `ha-ctl neighbours`.
 pub fn neighbours(neighbours: &Neighbours) -> String {
-    let mut rows = table(&["ADDRESS", "PORT", "MAC", "STATE", ">CONFIRMED", ">WAITING"]);
+    let mut rows = table(&["ADDRESS", "PORT", "MAC", "STATE", ">CONFIRMED"]);
     for neighbour in &neighbours.neighbours {
         rows.row([
             neighbour.address.to_string(),
@@ -261,7 +261,6 @@ pub fn neighbours(neighbours: &Neighbours) -> String {
             neighbour.mac.clone().unwrap_or_else(|| "-".into()),
             neighbour.state.clone(),
             neighbour.age_ms.map_or("never".into(), |ms| format!("{} ago", duration(ms))),
-            neighbour.pending_packets.to_string(),
         ]);
     }
     rows.text("no neighbours are known")

@@ -107,6 +107,11 @@ impl Neighbourhood {
         self.news.is_some_and(|news| now.duration_since(news) < HOT)
     }
 
+    /// When a neighbour last said who it is; `None` if it never did.
+    pub fn confirmed(&self, port: PortId, addr: Addr) -> Option<Ticks> {
+        self.resolver.confirmed(port, addr)
+    }
+
     /// Neighbours refused because there were too many.
     pub fn refused(&self) -> u64 {
         self.resolver.refused()

@@ -180,7 +180,6 @@ fn row(context: &Context, worker: u32, slot: u32, view: &SessionView, now: Ticks
         to_zone: names.zone(view.binding.zones[1]).to_owned(),
         rule: names.rule(view.binding.rule).to_owned(),
         state: session::state_name(key.proto(), view.state).to_owned(),
-        age_ms: None,
         idle_ms: now.since(view.last_seen).into(),
         expires_ms: deadline.since(now).into(),
         packets: PerDirection { fwd: view.packets[0].into(), rev: view.packets[1].into() },

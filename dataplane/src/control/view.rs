@@ -198,6 +198,7 @@ fn default_deny(core: &Core) -> proto::Rule {
 }
 
 pub(super) fn neighbours(core: &Core) -> proto::Neighbours {
+    let now = core.clock.ticks(dpdk::cycles());
     let describe = |(port, addr, adjacency): (PortId, wire::Addr, &engine::neighbour::Adjacency)| {
         let known = adjacency.state == AdjacencyState::Resolved;
         proto::Neighbour {
@@ -210,8 +211,7 @@ pub(super) fn neighbours(core: &Core) -> proto::Neighbours {
                 AdjacencyState::Failed => "failed",
             }
             .to_owned(),
-            age_ms: None,
-            pending_packets: 0,
+            age_ms: core.neighbourhood.confirmed(port, addr).map(|when| now.since(when).into()),
         }
     };
     let mut neighbours: Vec<_> = core.snapshot.neighbours.iter().map(describe).collect();

@@ -225,9 +225,6 @@ pub struct SessionRow {
     pub rule: String,
     /// Its state by name: for TCP after RFC 9293 (`established`, …), else `new` or `replied`.
     pub state: String,
-    /// Since it was opened; absent where the daemon does not keep it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub age_ms: Option<u64>,
     /// Since its last packet.
     pub idle_ms: u64,
     /// Until it ends if no packet comes.
@@ -385,13 +382,11 @@ pub struct Neighbour {
     /// Its link-layer address; absent until it answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
-    /// `incomplete`, `reachable`, `stale`, `probing` or `failed`.
+    /// `incomplete`, `reachable` or `failed`.
     pub state: String,
     /// Since it was last confirmed; absent if it never was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub age_ms: Option<u64>,
-    /// Packets that wait for its answer.
-    pub pending_packets: u32,
 }
 
 /// The routing table (`routes`).

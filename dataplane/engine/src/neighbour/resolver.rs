@@ -3,7 +3,7 @@
 use super::table::{Adjacency, AdjacencyState, NeighbourTable, NextHop};
 use crate::ids::PortId;
 use crate::time::Ticks;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use wire::{Addr, MacAddr};
 
 /// Milliseconds between two questions (RFC 4861 RetransTimer).
@@ -16,6 +16,11 @@ const REACHABLE_MS: u32 = 30_000;
 const FAILED_MS: u32 = 3_000;
 /// A failed neighbour nobody wants any more is forgotten after this long.
 const FORGET_MS: u32 = 60_000;
+
+/// A full table is searched for failed neighbours this seldom.
+const SEARCH_EVERY_MS: u32 = 100;
+/// And so many are forgotten then, at most.
+const FORGET_AT_ONCE: usize = 64;
 
 /// Bounds and the ports' own addresses.
 #[derive(Clone, Debug)]
@@ -48,6 +53,8 @@ struct Neighbour {
     next: Ticks,
     /// When it was last wanted or heard.
     touched: Ticks,
+    /// When it last said who it is.
+    confirmed: Option<Ticks>,
 }
 
 /// All neighbours of all ports.
@@ -55,10 +62,12 @@ pub struct Resolver {
     config: ResolverConfig,
     neighbours: HashMap<(PortId, Addr), Neighbour>,
     generations: Vec<u8>,
-    free: Vec<u32>,
+    free: VecDeque<u32>,
     changed: bool,
     revision: u64,
     refused: u64,
+    /// A full table is not searched for a place before then.
+    search_from: Option<Ticks>,
 }
 
 impl Resolver {
@@ -70,10 +79,11 @@ impl Resolver {
             config,
             neighbours: HashMap::new(),
             generations: Vec::new(),
-            free: Vec::new(),
+            free: VecDeque::new(),
             changed: false,
             revision: 0,
             refused: 0,
+            search_from: None,
         }
     }
 
@@ -91,7 +101,7 @@ impl Resolver {
             self.changed = true;
             return Some(Solicitation { port, target: addr, unicast: None });
         }
-        let place = self.place()?;
+        let place = self.place(now)?;
         let next = now.after(RETRANSMIT_MS);
         let new = Neighbour {
             place,
@@ -100,6 +110,7 @@ impl Resolver {
             asked: 1,
             next,
             touched: now,
+            confirmed: None,
         };
         self.neighbours.insert((port, addr), new);
         self.changed = true;
@@ -117,7 +128,7 @@ impl Resolver {
             if !answer {
                 return;
             }
-            let Some(place) = self.place() else { return };
+            let Some(place) = self.place(now) else { return };
             let new = Neighbour {
                 place,
                 mac: MacAddr::default(),
@@ -125,6 +136,7 @@ impl Resolver {
                 asked: 0,
                 next: now,
                 touched: now,
+                confirmed: None,
             };
             self.neighbours.insert((port, addr), new);
         }
@@ -135,6 +147,7 @@ impl Resolver {
         }
         known.asked = 0;
         known.touched = now;
+        known.confirmed = Some(now);
         known.next = now.after(REACHABLE_MS);
     }
 
@@ -194,26 +207,42 @@ impl Resolver {
         Some(NeighbourTable::new(self.revision, places, addresses))
     }
 
+    /// When a neighbour last said who it is.
+    pub fn confirmed(&self, port: PortId, addr: Addr) -> Option<Ticks> {
+        self.neighbours.get(&(port, addr))?.confirmed
+    }
+
     /// Neighbours that were refused because the table was full.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
     /// A free place, its generation moved on. With all in use, the longest failed neighbour's.
-    fn place(&mut self) -> Option<u32> {
-        if self.neighbours.len() >= self.config.capacity {
-            let failed = self.neighbours.iter().filter(|(_, n)| n.state == AdjacencyState::Failed);
-            let Some(oldest) = failed.min_by_key(|(_, n)| n.touched.0).map(|(key, _)| *key) else {
-                self.refused += 1;
-                return None;
-            };
-            self.forget(oldest);
+    fn place(&mut self, now: Ticks) -> Option<u32> {
+        if self.neighbours.len() >= self.config.capacity && !self.make_room(now) {
+            self.refused += 1;
+            return None;
         }
-        if let Some(place) = self.free.pop() {
+        if let Some(place) = self.free.pop_front() {
             return Some(place);
         }
         self.generations.push(0);
         Some(self.generations.len() as u32 - 1)
+    }
+
+    /// Forgets the longest failed neighbours. Walking a full table costs time, so it is done seldom and
+    /// for many at once: somebody who scans a network must not keep the control thread busy.
+    fn make_room(&mut self, now: Ticks) -> bool {
+        if self.search_from.is_some_and(|from| !now.reached(from)) {
+            return false;
+        }
+        self.search_from = Some(now.after(SEARCH_EVERY_MS));
+        let failed = self.neighbours.iter().filter(|(_, n)| n.state == AdjacencyState::Failed);
+        let mut failed: Vec<_> = failed.map(|(key, n)| (now.since(n.touched), *key)).collect();
+        failed.sort_unstable_by_key(|(age_ms, _)| std::cmp::Reverse(*age_ms));
+        failed.truncate(FORGET_AT_ONCE);
+        failed.iter().for_each(|(_, key)| self.forget(*key));
+        !failed.is_empty()
     }
 
     fn forget(&mut self, key: (PortId, Addr)) {
@@ -221,7 +250,7 @@ impl Resolver {
             if let Some(generation) = self.generations.get_mut(gone.place as usize) {
                 *generation = (*generation + 1) & 0xf;
             }
-            self.free.insert(0, gone.place);
+            self.free.push_back(gone.place);
             self.changed = true;
         }
     }

@@ -258,9 +258,9 @@ proptest! {
             match op {
                 Op::Create(n) => {
                     let key = key(n, n % 2 == 0, Proto::UDP);
-                    if !model.contains_key(&n) {
+                    if find(&shard, &key).is_none() {
                         match create(&mut shard, key, Ticks(0)) {
-                            Ok(slot) => { model.insert(n, slot); }
+                            Ok(slot) => prop_assert_eq!(model.insert(n, slot), None),
                             Err(TableFull) => prop_assert_eq!(model.len(), 256),
                         }
                     }
