@@ -62,7 +62,8 @@ fn ip(text: &str) -> IpAddr {
 #[test]
 fn x_12_any_zone_does_not_open_the_firewall_itself() {
     let to = |value: &str| {
-        let text = format!("{SMALL}[[rule]]\nname = \"r\"\nfrom = \"any\"\nto = {value}\naction = \"allow\"\n");
+        let text =
+            format!("{SMALL}[[rule]]\nname = \"r\"\nfrom = \"any\"\nto = {value}\naction = \"allow\"\n");
         Config::parse("test.toml", &text).unwrap().rules[0].to
     };
     assert!(!to("\"any\"").contains(ZoneId::SELF));
