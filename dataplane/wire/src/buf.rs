@@ -93,7 +93,8 @@ impl PacketBuf for HeapBuf {
         if len > self.bytes.capacity() {
             return false;
         }
-        self.bytes.resize(len, 0);
+        // Unspecified, as in an mbuf: whoever forgets to write them shall notice.
+        self.bytes.resize(len, 0xa5);
         true
     }
 

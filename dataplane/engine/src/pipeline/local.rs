@@ -190,6 +190,10 @@ impl<B: PacketBuf> Engine<B> {
             return Emitted::Nothing;
         }
         let Some(len) = write(out.bytes_mut()) else { return Emitted::Nothing };
+        // What a buffer held before must not leave as padding (CVE-2003-0001).
+        if let Some(padding) = out.bytes_mut().get_mut(len..SHORTEST) {
+            padding.fill(0);
+        }
         if !out.set_len(len.max(SHORTEST)) {
             return Emitted::Nothing;
         }

@@ -208,6 +208,7 @@ fn arp_request(sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
 fn arp_requests_for_own_addresses_are_answered() {
     let mut fw = Firewall::lab();
     let (out, _) = fw.send_bytes(LAN, &arp_request(CLIENT4, OWN4)).answered(LAN, &["arp-answered"]);
+    assert_eq!(out[42..], [0; 18], "what the buffer held before does not leave as padding");
     let reply = Frame::arp_reply(port_mac(LAN), OWN4, mac_of(CLIENT4.into()), CLIENT4).pad_to(60).bytes();
     assert_eq!(hex(&out), hex(&reply));
     assert_eq!(fw.notices(), [heard(LAN, CLIENT4.into(), true)]);
