@@ -11,6 +11,7 @@ use lab::{
     probe::{RST, TcpTap},
     process::Stopped,
     state::RUN_DIR,
+    traffic::ping,
 };
 use rustix::process::Signal;
 use tests::{Bench, connections, eventually};
@@ -74,6 +75,27 @@ fn it_starts_again_after_being_killed() {
     assert!(matches!(bench.node().stop(), Stopped::Before(137) | Stopped::Asked(137)));
     bench.node().start().unwrap();
     assert_eq!(connections(Family::V4, ECHO, 3).round(0), 3);
+}
+
+#[test]
+fn a_link_that_goes_and_returns_is_survived() {
+    let mut bench = Bench::up();
+    let pings = |count| ping(Host::Client, Family::V4.server(), count, &["-w", "2"]).unwrap().received;
+    assert_eq!(pings(3), 3);
+    let process = bench.process();
+    let set_wan = |state| {
+        let mut command = std::process::Command::new("ip");
+        command.args(["-n", Host::A.namespace(), "link", "set", "wan0", state]);
+        exec::check(&mut command, exec::SHORT).unwrap();
+    };
+    for _ in 0..3 {
+        set_wan("down");
+        assert_eq!(pings(3), 0);
+        set_wan("up");
+        eventually("a ping passes again", 1, || pings(1));
+    }
+    assert!(process.alive(), "it is still the same daemon");
+    eventually("packet buffers in use", 0, || bench.status().mbufs.in_use);
 }
 
 #[test]

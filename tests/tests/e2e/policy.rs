@@ -208,6 +208,25 @@ fn a_reload_adds_a_rule_and_old_sessions_live_on() {
 }
 
 #[test]
+fn reloads_under_traffic_lose_no_packet() {
+    let mut bench = Bench::up();
+    let _server = EchoServer::start(Host::Server, ECHO).unwrap();
+    let sockets = Family::BOTH.map(|family| udp_socket(Host::Client, family, ECHO).unwrap());
+    let before = bench.status().policy.epoch;
+    for reload in 0..20_u32 {
+        assert_eq!(bench.node().reload().unwrap()["last_reload"]["ok"], true);
+        for socket in &sockets {
+            for number in 0..10_u32 {
+                let payload = (reload * 10 + number).to_be_bytes();
+                assert!(udp_round_trip(socket, &payload).unwrap(), "reload {reload}, datagram {number}");
+            }
+        }
+    }
+    assert_eq!(bench.status().policy.epoch, before + 20);
+    assert_eq!(bench.status().sessions.created_total, 2, "the same two sessions all along");
+}
+
+#[test]
 fn a_reload_that_denies_a_session_ends_it() {
     let mut bench = Bench::up();
     let server = EchoServer::start(Host::Server, ECHO).unwrap();

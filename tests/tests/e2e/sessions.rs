@@ -14,7 +14,7 @@ use lab::{
     echo::{EchoServer, udp_round_trip, udp_socket},
     traffic::ping,
 };
-use rustix::net::{self, AddressFamily, SocketType, sockopt};
+use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
 use tests::{Bench, SOON, connections, eventually};
 
 const ECHO: u16 = 7007;
@@ -158,4 +158,33 @@ fn a_full_table_refuses_newcomers_and_keeps_what_it_has() {
     assert_eq!(open.round(1), 50, "established connections are never evicted");
     assert_eq!(bench.count(&["--proto", "tcp", "--port", "7007"]), 50);
     drop(sockets);
+}
+
+#[test]
+fn a_flood_of_half_open_connections_shuts_nobody_out() {
+    let bench = Bench::with(LabOptions::default().overlay("[sessions]\nhalf-open-max = 100\n"));
+    let _server = EchoServer::start(Host::Server, ECHO).unwrap();
+    let mut open = connections(Family::V4, ECHO, 20);
+    assert_eq!(open.round(0), 20);
+    // Nobody has this address, so nobody answers.
+    let nobody: SocketAddr = "10.2.0.77:80".parse().unwrap();
+    let flood = lab::netns::within(Host::Client, || {
+        let begin = |_| -> rustix::io::Result<OwnedFd> {
+            let socket =
+                net::socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::NONBLOCK, None)?;
+            match net::connect(&socket, &nobody) {
+                Err(rustix::io::Errno::INPROGRESS) => Ok(socket),
+                other => other.map(|()| socket),
+            }
+        };
+        (0..500).map(begin).collect::<rustix::io::Result<Vec<_>>>()
+    });
+    let flood = flood.unwrap().unwrap();
+    eventually("victims", true, || bench.counter("half-open-evicted") >= 400);
+    let usage = bench.status().sessions;
+    assert!(usage.half_open <= 100, "{usage:?}");
+    assert_eq!(usage.refused_full_total, 0, "{usage:?}");
+    assert_eq!(open.round(1), 20, "what is established stays");
+    assert_eq!(connections(Family::V4, ECHO, 20).round(2), 20, "and newcomers get in");
+    drop(flood);
 }
