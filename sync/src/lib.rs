@@ -1,3 +1,5 @@
 //! The HA protocol as a pure state machine: datagrams, ticks and commands with a time go in, datagrams,
 //! deadlines and effects come out. No socket, no clock, no thread, no DPDK.
 #![forbid(unsafe_code)]
+
+pub mod ids;
