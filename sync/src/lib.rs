@@ -2,4 +2,6 @@
 //! deadlines and effects come out. No socket, no clock, no thread, no DPDK.
 #![forbid(unsafe_code)]
 
+pub mod datagram;
 pub mod ids;
+pub mod record;
