@@ -5,3 +5,4 @@
 pub mod datagram;
 pub mod ids;
 pub mod record;
+pub mod seal;
