@@ -4,5 +4,6 @@
 
 pub mod datagram;
 pub mod ids;
+pub mod keys;
 pub mod record;
 pub mod seal;
