@@ -3,7 +3,10 @@
 #![forbid(unsafe_code)]
 
 pub mod datagram;
+pub mod heartbeat;
 pub mod ids;
 pub mod keys;
+pub mod lease;
+pub mod membership;
 pub mod record;
 pub mod seal;
