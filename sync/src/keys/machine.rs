@@ -89,6 +89,7 @@ enum Outgoing {
 enum Which {
     Current,
     Waiting,
+    Orphan,
     Previous,
 }
 
@@ -106,6 +107,8 @@ pub struct Keys {
     generation: u32,
     established: Option<Established>,
     attempt: Option<Attempt>,
+    /// Keys of a given-up attempt that the responder may have confirmed and use: they still open.
+    orphan: Option<Box<Fresh>>,
     pending: Option<Pending>,
     hello: Retry,
     limit: Limit,
@@ -133,6 +136,7 @@ impl Keys {
             generation: 0,
             established: None,
             attempt: None,
+            orphan: None,
             pending: None,
             outbox: VecDeque::with_capacity(OUTBOX),
             events: VecDeque::with_capacity(MEMORY),
@@ -285,7 +289,7 @@ impl Keys {
     fn forget(&mut self, now: Micros) {
         let patience = self.timing.patience;
         if self.attempt.as_ref().is_some_and(|a| now >= a.started.after(patience)) {
-            self.attempt = None;
+            self.give_up();
             self.hello = Retry::new(now, self.timing.retry);
         }
         if self.pending.as_ref().is_some_and(|p| now >= p.since.after(patience)) {
@@ -301,10 +305,18 @@ impl Keys {
         }
     }
 
+    /// Ends an attempt without its answer.
+    fn give_up(&mut self) {
+        if let Some(Attempt { step: Step::Answer(fresh), .. }) = self.attempt.take() {
+            self.orphan = Some(fresh);
+        }
+    }
+
     /// Begins a handshake as initiator. A failure (it has none on sound input) leaves no attempt.
     fn begin(&mut self, target: Incarnation, now: Micros) {
         let Some(generation) = self.generation.checked_add(1) else { return };
         self.generation = generation;
+        self.give_up();
         let entropy = self.entropy.as_mut();
         self.attempt = Attempt::new(&self.id, target, generation, self.timing.retry, entropy, now);
     }
@@ -346,12 +358,14 @@ impl Keys {
             Some(Step::Answer(fresh)) => Some(&mut fresh.traffic),
             _ => self.pending.as_mut().map(|p| &mut p.fresh.traffic),
         };
+        let orphan = self.orphan.as_mut().map(|fresh| &mut fresh.traffic);
         let (current, previous) = match &mut self.established {
             Some(e) => (Some(&mut e.current), e.previous.as_mut().map(|p| &mut p.keys)),
             None => (None, None),
         };
-        [(Which::Current, current), (Which::Waiting, waiting), (Which::Previous, previous)]
+        [Which::Current, Which::Waiting, Which::Orphan, Which::Previous]
             .into_iter()
+            .zip([current, waiting, orphan, previous])
             .filter_map(|(which, keys)| Some((which, keys?)))
             .find(|(_, keys)| keys.name() == name)
     }
@@ -411,7 +425,7 @@ impl Keys {
             return Err(self.unknown_key(name));
         };
         let length = keys.open(header, datagram)?;
-        self.confirmed(now);
+        self.confirmed(now, Which::Waiting);
         Ok(length)
     }
 
@@ -431,8 +445,9 @@ impl Keys {
             }
             _ => None,
         };
-        if which == Which::Waiting {
-            self.confirmed(now);
+        let is_new = matches!(which, Which::Waiting | Which::Orphan);
+        if is_new {
+            self.confirmed(now, which);
         }
         if which != Which::Previous && said != Some(Confirm::Ask) {
             self.partner_uses_current(now);
@@ -441,7 +456,7 @@ impl Keys {
             Some(Confirm::Ask) => Some(Confirm::Answer),
             Some(Confirm::Answer) => Some(Confirm::Done),
             // The answer was lost, but the partner uses the keys: it must learn that we do.
-            _ if which == Which::Waiting && self.leads() => Some(Confirm::Done),
+            _ if is_new && self.leads() => Some(Confirm::Done),
             _ => None,
         };
         if let Some(step) = answer {
@@ -463,13 +478,15 @@ impl Keys {
     }
 
     /// The partner has proven that it holds the keys that waited: they take effect.
-    fn confirmed(&mut self, now: Micros) {
-        let fresh = match self.attempt.take() {
-            Some(Attempt { step: Step::Answer(fresh), .. }) => Some(fresh),
-            other => {
-                self.attempt = other;
-                self.pending.take().map(|pending| pending.fresh)
-            }
+    fn confirmed(&mut self, now: Micros, which: Which) {
+        let orphan = self.orphan.take();
+        let fresh = match (which, &self.attempt) {
+            (Which::Orphan, _) => orphan,
+            (_, Some(Attempt { step: Step::Answer(_), .. })) => match self.attempt.take() {
+                Some(Attempt { step: Step::Answer(fresh), .. }) => Some(fresh),
+                _ => None,
+            },
+            _ => self.pending.take().map(|pending| pending.fresh),
         };
         let Some(fresh) = fresh else { return };
         let Fresh { generation, traffic, heartbeat } = *fresh;

@@ -262,6 +262,33 @@ fn old_keys_live_until_their_successor_is_confirmed_both_ways() {
     assert_eq!((room.status(0).key_id, room.status(1).key_id), (2, 2));
 }
 
+/// The responder confirmed and went over, the initiator heard nothing of it until it gave up: what comes
+/// under those keys still opens, and takes them into force.
+#[test]
+fn keys_that_only_the_responder_took_into_force_still_open() {
+    let mut room = established();
+    let mut buf = [0; 256];
+    room.now = room.now.after(Micros::from_secs(60));
+    let renewal = room.now;
+    while room.now < renewal.after(Micros::from_secs(5)) {
+        for from in 0..2 {
+            while let Some((path, length)) = room.nodes[from].poll_transmit(room.now, &mut buf) {
+                if from == 0 || buf[4] != Kind::Confirm as u8 {
+                    let _ = room.nodes[1 - from].handle(room.now, path, &mut buf[..length]);
+                }
+            }
+        }
+        room.now = room.now.after(Micros::from_millis(10));
+    }
+    assert_eq!((room.status(0).key_id, room.status(1).key_id), (1, 2));
+    // The next attempt begins, and its first message is lost.
+    let (_, length) = room.nodes[0].poll_transmit(room.now, &mut buf).expect("a new attempt");
+    assert_eq!((length, buf[4]), (HEADER + Message::LEN + TAG, Kind::Handshake as u8));
+    let datagram = room.data(1, Kind::Data);
+    assert_eq!(room.give(0, &datagram), Ok(b"data".to_vec()));
+    assert_eq!((room.status(0).key_id, room.status(1).key_id), (2, 2));
+}
+
 /// Decision 31: an incarnation takes effect with the key confirmation, and the old one never returns.
 #[test]
 fn b26_a_restarted_node_is_known_as_such_once_it_has_proven_itself() {

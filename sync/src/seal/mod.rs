@@ -20,7 +20,7 @@ use aes_gcm_siv::{Aes256GcmSiv, Key, Nonce, Tag};
 use hkdf::Hkdf;
 use sha2::Sha256;
 
-use crate::datagram::{HEADER, Header, MAX_COUNTER, Purpose, TAG};
+use crate::datagram::{HEADER, Header, MAX_COUNTER, MAX_DATAGRAM, Purpose, TAG};
 use crate::ids::{NodeId, PathId};
 
 /// Secret from which the keys of one handshake are derived.
@@ -61,6 +61,9 @@ impl Cipher {
     /// Seals `datagram[HEADER..HEADER + body_len]` under `header`; returns the datagram's length, or
     /// `None` if it does not fit.
     pub fn seal(&self, header: &Header, datagram: &mut [u8], body_len: usize) -> Option<usize> {
+        if body_len > MAX_DATAGRAM - HEADER - TAG {
+            return None;
+        }
         let (front, rest) = datagram.split_first_chunk_mut::<HEADER>()?;
         let (body, rest) = rest.split_at_mut_checked(body_len)?;
         let tag_space = rest.first_chunk_mut::<TAG>()?;
