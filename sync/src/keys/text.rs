@@ -27,7 +27,7 @@ pub enum KeyTextError {
         at: usize,
     },
     /// A secret key where a public one belongs.
-    #[error("this is a secret key; a public key belongs here (print it with `ha-ctl keygen --public`)")]
+    #[error("this is a secret key; the public key that goes with it belongs here")]
     IsSecret,
     /// A public key where a secret one belongs.
     #[error("a secret key begins with `secret:`; is this the public key?")]

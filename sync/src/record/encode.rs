@@ -3,7 +3,7 @@
 use zerocopy::{Immutable, IntoBytes};
 
 use super::layout::{Bound, Counted, Exact, Flow, Head, MAX_BODY, Mark, Tcp, Tuple4, Tuple6, bits, to_48};
-use super::{Addresses, Key, Record, Session, State, TCP, TcpSnapshot, Tuple, kinds};
+use super::{Addresses, Key, Lifetime, Record, Session, State, TCP, TcpSnapshot, Tuple, kinds};
 use crate::ids::{GroupId, Term, Version};
 
 /// What the records of a datagram have in common unless they say otherwise.
@@ -42,18 +42,7 @@ impl<'b> RecordWriter<'b> {
     #[must_use]
     pub fn push(&mut self, record: &Record) -> bool {
         let mut body = Body::new();
-        let kind = match record {
-            Record::Session(session) => body.session(session, &self.shared),
-            Record::Delete(delete) => {
-                let precise = if delete.exact { bits::PRECISE } else { 0 };
-                body.name(&delete.key, delete.version, delete.group, precise, &self.shared);
-                kinds::DELETE
-            }
-            Record::Mention(mention) => {
-                body.name(&mention.key, mention.version, mention.group, 0, &self.shared);
-                kinds::MENTION
-            }
-        };
+        let kind = body.record(record, &self.shared);
         self.push_raw(kind, body.bytes())
     }
 
@@ -99,15 +88,47 @@ impl<'b> RecordWriter<'b> {
     }
 }
 
-/// A record's body under construction; [`MAX_BODY`] is room for every combination of parts.
+/// The bytes over which a record's digest goes (decision 23): its kind and body as if nothing were shared,
+/// without what differs between two correct tables (remaining time, age, counters).
+pub struct Canonical(Body);
+
+impl Canonical {
+    /// Of a record.
+    #[must_use]
+    pub fn of(record: &Record) -> Self {
+        let mut body = Body::new();
+        body.put(&[0_u8]);
+        let steady = match record {
+            Record::Session(session) => Record::Session(Session {
+                remaining: Lifetime::default(),
+                two_way: false,
+                age_s: None,
+                counters: None,
+                ..*session
+            }),
+            other => *other,
+        };
+        body.bytes[0] = body.record(&steady, &Shared::default());
+        Self(body)
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.bytes()
+    }
+}
+
+/// A record's body under construction; [`MAX_BODY`] is room for every combination of parts,
+/// one more byte for the kind of a [`Canonical`].
 struct Body {
-    bytes: [u8; MAX_BODY],
+    bytes: [u8; MAX_BODY + 1],
     len: usize,
 }
 
 impl Body {
     fn new() -> Self {
-        Self { bytes: [0; MAX_BODY], len: 0 }
+        Self { bytes: [0; MAX_BODY + 1], len: 0 }
     }
 
     fn bytes(&self) -> &[u8] {
@@ -130,6 +151,22 @@ impl Body {
         match tuple.addresses {
             Addresses::V4(addresses) => self.put(&Tuple4 { addresses, ports }),
             Addresses::V6(addresses) => self.put(&Tuple6 { addresses, ports }),
+        }
+    }
+
+    /// Any record; returns its kind.
+    fn record(&mut self, record: &Record, shared: &Shared) -> u8 {
+        match record {
+            Record::Session(session) => self.session(session, shared),
+            Record::Delete(delete) => {
+                let precise = if delete.exact { bits::PRECISE } else { 0 };
+                self.name(&delete.key, delete.version, delete.group, precise, shared);
+                kinds::DELETE
+            }
+            Record::Mention(mention) => {
+                self.name(&mention.key, mention.version, mention.group, 0, shared);
+                kinds::MENTION
+            }
         }
     }
 

@@ -26,7 +26,7 @@ mod layout;
 mod lifetime;
 
 pub use decode::{Records, Run, Runs, Skipped};
-pub use encode::{RecordWriter, Shared};
+pub use encode::{Canonical, RecordWriter, Shared};
 pub use lifetime::Lifetime;
 
 use crate::ids::{GroupId, Version};

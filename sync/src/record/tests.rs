@@ -167,7 +167,43 @@ fn a_run_of_nothing_costs_its_header_and_no_time() {
     assert_eq!(decode(&bytes, same()), (vec![], Skipped { malformed: 25_500, ..Skipped::default() }));
 }
 
+#[test]
+fn a_digest_sees_state_and_nothing_that_runs() {
+    let bytes = |session: Session| Canonical::of(&Record::Session(session)).as_bytes().to_vec();
+    let base = established();
+    let running = Session {
+        remaining: Lifetime::from_ms(1),
+        age_s: Some(3),
+        two_way: true,
+        counters: Some(Counters { bytes: [1, 2], packets: [3, 4] }),
+        ..base
+    };
+    assert_eq!(bytes(running), bytes(base));
+    let State::Tcp(mut tcp) = base.state else { unreachable!("it is TCP") };
+    tcp.halves[1].ack += 1;
+    for other in [
+        Session { version: Version(base.version.0 + 1), ..base },
+        Session { group: GroupId(1), ..base },
+        Session { zones: [0, 2], ..base },
+        Session { rule: RuleRef { generation: 8, ..base.rule }, ..base },
+        Session { key: Key { vrf: 1, ..base.key }, ..base },
+        Session { reply: Some(base.key.tuple), ..base },
+        Session { state: State::Tcp(tcp), ..base },
+    ] {
+        assert_ne!(bytes(other), bytes(base), "{other:?}");
+    }
+}
+
 proptest! {
+    /// Longest records of all: the body under construction never overflows.
+    #[test]
+    fn every_record_has_canonical_bytes(record in record()) {
+        let bytes = Canonical::of(&record).as_bytes().to_vec();
+        let run = Run { kind: bytes[0], body: &bytes[1..] };
+        let read = Record::decode(run, &Shared::default());
+        prop_assert_eq!(read.map(|read| *read.key()), Some(*record.key()));
+    }
+
     #[test]
     fn records_come_back_as_they_went(records in vec(record(), 0..20), shared in shared()) {
         let bytes = encode(&records, shared);
