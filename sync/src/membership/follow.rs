@@ -8,7 +8,7 @@ use crate::heartbeat::Claim;
 use crate::ids::{Incarnation, Micros, Term};
 
 impl State {
-    pub(super) fn follow(&mut self, now: Micros, effects: &mut Vec<Effect>) -> Option<Cause> {
+    pub(super) fn follow(&mut self, ticks: bool, now: Micros, effects: &mut Vec<Effect>) -> Option<Cause> {
         if let Some(view) = self.heard_view().cloned() {
             self.vetoed = false;
             return if view.beat.claim.role == Role::Active {
@@ -18,7 +18,7 @@ impl State {
                 self.agree(&view, now, effects)
             };
         }
-        self.judge_silence(now, effects)
+        if ticks { self.judge_silence(now, effects) } else { None }
     }
 
     /// Follows the active partner. A node that followed a higher term than the active one's has a mirror

@@ -256,8 +256,10 @@ impl State {
         let mut effects = Vec::new();
         let role = self.role();
         self.note_absence(now, &mut effects);
+        // Only before a tick has all that arrived been handed in: nothing else may find a silence.
+        let ticks = event == Event::Tick;
         let cause = self.take(event, now, &mut effects);
-        let cause = self.settle(now, &mut effects).or(cause).unwrap_or(Cause::Followed);
+        let cause = self.settle(ticks, now, &mut effects).or(cause).unwrap_or(Cause::Followed);
         if self.role() != role {
             let to = self.role();
             effects.push(Effect::Notice(Notice::RoleChanged { from: role, to, cause }));
@@ -354,9 +356,9 @@ impl State {
     }
 
     /// Runs what follows from the state at `now`, once.
-    fn settle(&mut self, now: Micros, effects: &mut Vec<Effect>) -> Option<Cause> {
+    fn settle(&mut self, ticks: bool, now: Micros, effects: &mut Vec<Effect>) -> Option<Cause> {
         self.reserve_term(effects);
-        self.watch_paths(now, effects);
+        self.watch_paths(ticks, now, effects);
         self.watch_lease(now, effects);
         if self.draining {
             return None;
@@ -365,20 +367,23 @@ impl State {
         self.watch_sync(now, effects);
         let cause = match self.stage {
             Stage::Active => self.lead(now, effects),
-            Stage::Init | Stage::Follower | Stage::Recovering(_) => self.follow(now, effects),
+            Stage::Init | Stage::Follower | Stage::Recovering(_) => self.follow(ticks, now, effects),
         };
         let cause = self.drive_handover(now, effects).or(cause);
         self.vote_and_ready(now);
         cause
     }
 
-    fn watch_paths(&mut self, now: Micros, effects: &mut Vec<Effect>) {
+    fn watch_paths(&mut self, ticks: bool, now: Micros, effects: &mut Vec<Effect>) {
         let dead = self.config.dead();
         if self.draining {
             return;
         }
         for (index, path) in self.paths.iter_mut().enumerate() {
             let id = PathId(index as u8);
+            if !ticks && path.alive() {
+                continue;
+            }
             match path.judge(dead, now) {
                 Some(true) => effects.push(Effect::Notice(Notice::PathUp(id))),
                 Some(false) => effects.push(Effect::Notice(Notice::PathDown(id))),

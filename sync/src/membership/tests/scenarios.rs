@@ -138,6 +138,7 @@ fn decision_36_a_standby_that_is_itself_cut_off_does_not_take_over() {
     assert_eq!(pair.notices(B), ["peer_gone", "takeover_vetoed"]);
     // Once it is not any more, it does.
     pair.fitness(B, |fitness| fitness.forwarding = Forwarding::Able);
+    pair.run(1);
     assert_eq!(pair.changes(B).last().unwrap().1, Active);
 }
 
