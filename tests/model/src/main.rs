@@ -10,7 +10,16 @@ fn main() -> ExitCode {
     let depth = std::env::args().nth(1).and_then(|depth| depth.parse().ok()).unwrap_or(5);
     let faults = Budget { crashes: 2, stalls: 2, ..SMALL };
     let mut total = 0;
-    for (name, start) in [("at work", World::at_work(faults)), ("cold start", Ok(World::cold(faults)))] {
+    let none = Budget { crashes: 0, stalls: 0, cuts: 0, datagrams: 0, isolations: 0, switchovers: 0 };
+    let cuts = Budget { stalls: 1, cuts: 2, ..none };
+    let crashes = Budget { crashes: 2, switchovers: 1, ..none };
+    let searches = [
+        ("at work", World::at_work(faults), depth),
+        ("cold start", Ok(World::cold(faults)), depth),
+        ("cuts and a stall, deep", World::at_work(cuts), depth + 4),
+        ("crashes and a switchover, deep", World::at_work(crashes), depth + 4),
+    ];
+    for (name, start, depth) in searches {
         let begun = Instant::now();
         let found = match start {
             Ok(start) => search(&start, depth).map_err(|found| format!("{found:#?}")),
