@@ -383,6 +383,45 @@ fn a_destination_behind_another_zone_is_another_question() {
 }
 
 #[test]
+fn a_session_whose_initiator_is_behind_another_zone_now_ends() {
+    for net in nets() {
+        let mut rules = lab_rules();
+        rules.push(allow("dmz-to-wan", DMZ, WAN, &[Service::Any]));
+        let (mut fw, flow) = (Firewall::with_rules(rules), Flow::between(net.inner, net.server, 40_000, 80));
+        fw.open_tcp(&flow, "lan-to-wan");
+        fw.reload(|setup| {
+            setup.routes.retain(|r| !["10.9.0.0/16", "fd00:9::/32"].contains(&r.prefix.to_string().as_str()));
+            setup.routes.push(route(if net.v6 { "fd00:9::/32" } else { "10.9.0.0/16" }, DMZ, net.dmz));
+        });
+        // Another rule would admit it from there; but it would be another session.
+        fw.send(LAN, &flow.out(ACK, 1_001, 5_001)).dropped("policy-changed", &["sessions-rebound"]);
+        fw.housekeep().silent(&["sessions-terminated"]);
+    }
+}
+
+#[test]
+fn a_session_is_young_once() {
+    use crate::table::flags::{REPLICATE, YOUNG};
+    for net in nets() {
+        let rule = Rule { sync_after_s: 5, ..allow("r", LAN, WAN, &[Service::Any]) };
+        let (mut fw, flow) = (Firewall::with_rules(vec![rule]), Flow::of(&net));
+        let key = flow.datagram().key();
+        fw.send(LAN, &flow.datagram()).forwarded(WAN, &["sessions-created", "r admitted"]);
+        fw.idle(2_000).silent(&[]);
+        fw.reload(|_| {});
+        fw.send(LAN, &flow.datagram()).forwarded(WAN, &["sessions-rebound"]);
+        assert_eq!(fw.expect_session(&key).path.flags, REPLICATE | YOUNG);
+        fw.idle(2_000).silent(&[]);
+        assert_eq!(fw.expect_session(&key).path.flags, REPLICATE | YOUNG);
+        fw.idle(2_000).silent(&[]);
+        assert_eq!(fw.expect_session(&key).path.flags, REPLICATE, "within a second of its time");
+        fw.reload(|_| {});
+        fw.send(LAN, &flow.datagram()).forwarded(WAN, &["sessions-rebound"]);
+        assert_eq!(fw.expect_session(&key).path.flags, REPLICATE);
+    }
+}
+
+#[test]
 fn a_session_whose_route_is_gone_ends() {
     for net in nets() {
         let (mut fw, flow) = (Firewall::lab(), Flow::between(net.inner, net.server, 40_000, 80));

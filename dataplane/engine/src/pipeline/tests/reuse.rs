@@ -171,6 +171,7 @@ fn a_live_session_begins_anew_if_the_responder_says_so() {
         fw.send(LAN, &flow.syn(800_000)).forwarded(WAN, &["passed tcp-syn-on-live"]);
         fw.send(WAN, &flow.syn_ack(600_000, 800_001)).forwarded(LAN, &[]);
         assert_eq!(fw.state(&flow.syn(0).key()), "syn-received");
+        assert_eq!(fw.expect_session(&flow.syn(0).key()).packets, [2, 2]);
         fw.housekeep().silent(&[]);
         assert_eq!(fw.workers[0].counters.half_open(), 1);
         fw.send(LAN, &flow.out(ACK, 800_001, 600_001)).forwarded(WAN, &[]);

@@ -225,6 +225,101 @@ fn what_passes_unlearned_does_not_lengthen_a_life() {
 }
 
 #[test]
+fn window_scales_are_read_from_both_syns() {
+    for net in nets() {
+        for scaled in [true, false] {
+            let (mut fw, flow) = (Firewall::lab(), Flow::of(&net));
+            let scale = [1, 3, 3, 7];
+            let options: &[u8] = if scaled { &scale } else { &[] };
+            fw.send(LAN, &flow.syn(1_000).options(&scale).window(400)).forwarded(WAN, OPENED);
+            fw.send(WAN, &flow.syn_ack(5_000, 1_001).options(options).window(400)).forwarded(LAN, &[]);
+            fw.send(LAN, &flow.out(ACK, 1_001, 5_001).window(400)).forwarded(WAN, &[]);
+            // 400 units of 128 bytes, or of one.
+            let data = flow.back(ACK, 5_001 + 45_000, 1_001).window(400).payload_len(1_000);
+            if scaled {
+                fw.send(WAN, &data).forwarded(LAN, &[]);
+            } else {
+                fw.send(WAN, &data).dropped("tcp-seq-too-new", &[]);
+            }
+        }
+    }
+}
+
+/// What the other node would hear of: slots marked since the last look.
+fn marked((flags, queue): &mut (crate::table::dirty::DirtyFlags<'static>, rtrb::Consumer<u32>)) -> usize {
+    let slots: Vec<u32> = std::iter::from_fn(|| queue.pop().ok()).collect();
+    slots.iter().for_each(|slot| flags.take(*slot));
+    slots.len()
+}
+
+#[test]
+fn b_20_tcp_is_announced_once_it_is_established() {
+    for net in nets() {
+        let (mut fw, flow) = (Firewall::lab(), Flow::of(&net));
+        let mut marks = fw.workers[0].engine.shard_mut().track_changes();
+        fw.send(LAN, &flow.syn(1_000)).forwarded(WAN, OPENED);
+        fw.send(WAN, &flow.syn_ack(5_000, 1_001)).forwarded(LAN, &[]);
+        assert_eq!(marked(&mut marks), 0, "half-open");
+        fw.send(LAN, &flow.out(ACK, 1_001, 5_001)).forwarded(WAN, &[]);
+        assert_eq!(marked(&mut marks), 1, "established");
+        fw.send(LAN, &flow.out(ACK, 1_001, 5_001).payload_len(9)).forwarded(WAN, &[]);
+        assert_eq!(marked(&mut marks), 0, "B-19: sessions, not packets");
+        fw.send(WAN, &flow.back(RST, 5_001, 0)).forwarded(LAN, &[]);
+        assert_eq!(marked(&mut marks), 1, "closed");
+    }
+}
+
+#[test]
+fn b_04_other_sessions_are_announced_from_their_first_packet_on() {
+    for net in nets() {
+        let mut fw = Firewall::lab();
+        let mut marks = fw.workers[0].engine.shard_mut().track_changes();
+        let flow = Flow::of(&net);
+        for (first, reply) in [
+            (flow.datagram(), flow.reversed().datagram()),
+            (
+                Frame::echo_request(net.client, net.server, 1, 1),
+                Frame::echo_reply(net.server, net.client, 1, 1),
+            ),
+        ] {
+            fw.send(LAN, &first).forwarded(WAN, OPENED);
+            assert_eq!(marked(&mut marks), 1, "new");
+            fw.send(LAN, &first).forwarded(WAN, &[]);
+            assert_eq!(marked(&mut marks), 0);
+            fw.send(WAN, &reply).forwarded(LAN, &[]);
+            assert_eq!(marked(&mut marks), 1, "replied");
+        }
+        fw.reload(|_| {});
+        fw.send(LAN, &flow.datagram()).forwarded(WAN, &["sessions-rebound"]);
+        assert_eq!(marked(&mut marks), 1, "bound anew");
+    }
+}
+
+#[test]
+fn b_05_sessions_of_a_rule_without_sync_are_not_announced() {
+    use crate::policy::{Rule, Service};
+    for net in nets() {
+        let base = super::net::allow("r", LAN, WAN, &[Service::Any]);
+        let opened = ["sessions-created", "r admitted"];
+        let flow = Flow::of(&net);
+        let mut fw = Firewall::with_rules(vec![Rule { replicate: false, ..base.clone() }]);
+        let mut marks = fw.workers[0].engine.shard_mut().track_changes();
+        fw.send(LAN, &flow.datagram()).forwarded(WAN, &opened);
+        fw.send(WAN, &flow.reversed().datagram()).forwarded(LAN, &[]);
+        assert_eq!(marked(&mut marks), 0);
+
+        let mut fw = Firewall::with_rules(vec![Rule { sync_after_s: 5, ..base }]);
+        let mut marks = fw.workers[0].engine.shard_mut().track_changes();
+        fw.send(LAN, &flow.datagram()).forwarded(WAN, &opened);
+        fw.send(WAN, &flow.reversed().datagram()).forwarded(LAN, &[]);
+        fw.idle(4_900).silent(&[]);
+        assert_eq!(marked(&mut marks), 0, "too young");
+        fw.idle(1_200).silent(&[]);
+        assert_eq!(marked(&mut marks), 1, "of age");
+    }
+}
+
+#[test]
 fn link_padding_stays_behind() {
     for net in nets() {
         let (mut fw, flow) = (Firewall::lab(), Flow::of(&net));
