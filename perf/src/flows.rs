@@ -141,8 +141,8 @@ fn key(traffic: Traffic, flow: u32) -> FlowKey {
     }
 }
 
-/// Random order without memory: a keyed permutation of 0..2^bits, walked until the value is below
-/// `flows`.
+/// Random order without memory: a keyed permutation of 0..2^bits. A value beyond `flows` is permuted again
+/// until it is not; the walk begins below `flows`, so it comes back there.
 #[derive(Clone, Copy)]
 pub struct Shuffle {
     flows: u32,
@@ -151,8 +151,9 @@ pub struct Shuffle {
 }
 
 impl Shuffle {
-    /// Over `flows` flows.
+    /// Over `flows` flows, one at least.
     pub fn new(flows: u32) -> Self {
+        let flows = flows.max(1);
         let bits = (32 - flows.saturating_sub(1).leading_zeros()).max(2).next_multiple_of(2);
         Self { flows, mask: (1_u32 << (bits / 2)) - 1, half: bits / 2 }
     }
@@ -160,7 +161,7 @@ impl Shuffle {
     /// The flow of the `n`th packet.
     pub fn flow(&self, n: u32) -> u32 {
         let round = |half: u32, key: u32| (half.wrapping_mul(0x9e37_79b1).wrapping_add(key) >> 7) & self.mask;
-        let mut value = n & (self.mask << self.half | self.mask);
+        let mut value = n % self.flows;
         loop {
             let (mut left, mut right) = (value >> self.half, value & self.mask);
             for key in [0x1234_5678, 0x9abc_def1, 0x0f1e_2d3c, 0x4b5a_6978] {
@@ -183,9 +184,9 @@ mod tests {
     fn the_shuffle_visits_every_flow() {
         for flows in [1, 2, 1_000, 4_096, 10_001] {
             let shuffle = Shuffle::new(flows);
-            let span = (shuffle.mask << shuffle.half | shuffle.mask) + 1;
-            let seen: HashSet<u32> = (0..span).map(|n| shuffle.flow(n)).collect();
+            let seen: HashSet<u32> = (0..flows).map(|n| shuffle.flow(n)).collect();
             assert_eq!(seen.len(), flows as usize);
+            assert_eq!(shuffle.flow(flows), shuffle.flow(0), "and begins again");
         }
     }
 
