@@ -86,7 +86,7 @@ impl Bursts {
 }
 
 /// Slots that handshakes under way must not fill.
-const SPARE: u32 = 96;
+pub const SPARE: u32 = 96;
 
 /// Runs of a row; the median is quoted.
 pub const RUNS: usize = 7;
