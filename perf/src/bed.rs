@@ -116,8 +116,7 @@ impl Bed {
     ) {
         self.pool.append(&mut self.sink.sent);
         for flow in numbers.take(burst.remaining_capacity()) {
-            // What the engine dropped is gone; a default buffer would have no room.
-            let mut frame = self.pool.pop().unwrap_or_else(HeapBuf::new);
+            let mut frame = self.pool.pop().unwrap_or_default();
             frame.set_len(128);
             if let Some(len) = flows.write(frame.bytes_mut(), flow, step) {
                 frame.set_len(len);

@@ -46,13 +46,20 @@ pub trait PacketBuf: Sized {
 }
 
 /// A frame on the heap, for tests, benches and tools.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct HeapBuf {
     bytes: Vec<u8>,
 }
 
 /// Like an mbuf's default data room.
 const HEAP_ROOM: usize = 2048;
+
+impl Default for HeapBuf {
+    /// Empty, but with room, unlike a default vector.
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl HeapBuf {
     /// An empty frame with room for 2,048 bytes.
