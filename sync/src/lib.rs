@@ -10,3 +10,4 @@ pub mod lease;
 pub mod membership;
 pub mod record;
 pub mod seal;
+pub mod stream;
