@@ -42,8 +42,8 @@ fn x_20_uploads_and_downloads_of_iperf3_flow_in_both_families() {
             assert!(report.mbit_per_s > 20.0, "{family:?} reverse {reverse}: {report:?}");
         }
     }
-    // A control connection and a data connection for each of the four runs.
-    assert_eq!(bench.count(&["--proto", "tcp", "--port", "5201"]), 8);
+    // A control connection and a data connection for each of the four runs. The first ones may have gone.
+    assert_eq!(bench.status().sessions.created_total, 8);
 }
 
 #[test]
@@ -147,7 +147,6 @@ fn busy_polling_forwards_as_adaptive_does() {
 fn packet_buffers_come_back_after_traffic_and_after_refusals() {
     let bench = Bench::up();
     let _server = EchoServer::start(Host::Server, ECHO).unwrap();
-    let before = bench.status().mbufs.in_use;
     for family in Family::BOTH {
         let mut connections = connections(family, ECHO, 100);
         assert_eq!(connections.round(0), 100);
@@ -162,5 +161,5 @@ fn packet_buffers_come_back_after_traffic_and_after_refusals() {
         let inside = SocketAddr::new(family.client(), ECHO);
         assert!(Connections::open(Host::Server, inside, 1, Duration::from_millis(300)).is_err());
     }
-    eventually("packet buffers in use", before, || bench.status().mbufs.in_use);
+    eventually("packet buffers in use", 0, || bench.status().mbufs.in_use);
 }

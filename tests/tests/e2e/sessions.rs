@@ -36,9 +36,8 @@ fn b_35_a_session_shows_who_what_and_why() {
         assert_eq!(row.rule, ALLOW_RULE);
         assert_eq!(row.proto, proto::Protocol::TCP);
         assert_eq!(row.state.to_ascii_lowercase(), "established");
-        // SYN, ACK, data, ACK of the echo; SYN-ACK, ACK or not, echo. Delayed ACKs make it vary by one.
-        assert!((3..=5).contains(&row.packets.fwd), "{row:?}");
-        assert!((2..=4).contains(&row.packets.rev), "{row:?}");
+        // At least SYN, ACK, data; SYN-ACK, echo. Delayed ACKs and, on a slow machine, retransmissions add some.
+        assert!(row.packets.fwd >= 3 && row.packets.rev >= 2, "{row:?}");
         assert!(row.bytes.fwd > 8 * 20 && row.bytes.rev > 8 * 20, "{row:?}");
         assert_eq!(row.group, 0);
         assert!(!row.replicated);
@@ -57,10 +56,12 @@ fn silent_flows_end_after_the_configured_time() {
         assert!(udp_round_trip(&socket, b"hello").unwrap());
         assert_eq!(ping(Host::Client, family.server(), 1, &[]).unwrap().received, 1);
     }
-    assert!(bench.status().sessions.created_total >= 4);
     // One second of silence and at most one pass of the timer behind it, on a machine that has other work.
     eventually("sessions", 0, || bench.count(&[]));
-    assert_eq!(bench.status().sessions.expired_total, 4);
+    // Four, unless the machine was so slow that one ended before its answer came.
+    let usage = bench.status().sessions;
+    assert!(usage.created_total >= 4, "{usage:?}");
+    assert_eq!(usage.expired_total, usage.created_total, "{usage:?}");
 }
 
 #[test]
