@@ -210,6 +210,13 @@ impl Keys {
         self.events.pop_front()
     }
 
+    /// A secret that both nodes share and that lives as long as their static keys: keys the digests
+    /// (decision 23), so that nobody can choose sessions that fall into one bucket.
+    #[must_use]
+    pub fn digest_key(&self) -> [u8; 16] {
+        self.static_root.derive(b"understudy digest buckets")
+    }
+
     /// What was refused, by reason.
     #[must_use]
     pub fn rejections(&self) -> &Rejections {

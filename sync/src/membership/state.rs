@@ -214,6 +214,12 @@ impl State {
         &self.paths
     }
 
+    /// What heartbeats say of this node.
+    #[must_use]
+    pub fn own_claim(&self) -> Claim {
+        self.claim()
+    }
+
     /// What the partner claimed last, while it is heard.
     #[must_use]
     pub fn partner(&self) -> Option<&Claim> {
@@ -251,7 +257,7 @@ impl State {
         next
     }
 
-    pub(super) fn advance(&mut self, event: Event, now: Micros) -> Vec<Effect> {
+    pub(crate) fn advance(&mut self, event: Event, now: Micros) -> Vec<Effect> {
         let now = now.max(self.last_step);
         let mut effects = Vec::new();
         let role = self.role();

@@ -40,6 +40,15 @@ impl Root {
         Self(Hkdf::<Sha256>::extract(Some(salt), secret).0.into())
     }
 
+    /// Another secret, for `purpose` alone.
+    #[must_use]
+    pub(crate) fn derive(&self, purpose: &[u8]) -> [u8; 16] {
+        let mut key = [0; 16];
+        let expanded = Hkdf::<Sha256>::from_prk(&self.0).is_ok_and(|hk| hk.expand(purpose, &mut key).is_ok());
+        debug_assert!(expanded);
+        key
+    }
+
     /// The cipher for what `sender` sends on `path`, with `extra` in its derivation.
     pub(crate) fn cipher(&self, sender: NodeId, purpose: Purpose, path: PathId, extra: u64) -> Cipher {
         let mut key = [0; 32];
