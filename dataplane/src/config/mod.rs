@@ -7,7 +7,10 @@
 //!
 //! The keys are described in `docs/configuration.md`, an example is `docs/understudyd.example.toml`.
 
+mod identity;
 mod model;
+mod pair;
+mod pair_keys;
 mod ports;
 mod problem;
 mod reader;
@@ -15,9 +18,13 @@ mod reload;
 mod rules;
 mod sections;
 
+pub use identity::{Area, AreaHashes};
 pub use model::{
-    Device, Eal, HugePages, Log, LogFormat, LogLevel, Node, Polling, Port, Sessions, StaticRoute, Workers,
+    Device, Eal, HugePages, Log, LogFormat, LogLevel, Node, PairAddresses, Polling, Port, Sessions,
+    StaticRoute, Workers,
 };
+pub use pair::{Heartbeat, PairPath, PairSettings, PathKind, SyncLink};
+pub use pair_keys::NodeKey;
 pub use problem::{ConfigError, Invalid, Problem};
 pub use rules::{action_text, service_text};
 
@@ -60,6 +67,8 @@ pub struct Config {
     pub static_routes: Vec<StaticRoute>,
     /// `[[rule]]`, in order.
     pub rules: Vec<Rule>,
+    /// `[pair]`; none on a node that stands alone.
+    pub pair: Option<PairSettings>,
     /// What looks like a mistake and can be used all the same, a sentence each.
     pub warnings: Vec<String>,
 }
@@ -153,15 +162,28 @@ fn read(reader: &mut Reader, text: &str) -> Option<Config> {
     let workers = sections::workers(reader, &mut root);
     let sessions = sections::sessions(reader, &mut root);
     let timeouts = sections::timeouts(reader, &mut root);
-    let ports = ports::read(reader, &mut root);
+    let mut ports = ports::read(reader, &mut root);
     let static_routes = ports::routes(reader, &mut root, &ports);
     let rules = rules::read(reader, &mut root, &ports);
+    let pair = pair::read(reader, &mut root, &mut ports);
     root.finish(reader);
     let (ports, zones) = (ports.ports, ports.zones);
     let node = node?;
     let warnings = Vec::new();
-    let mut config =
-        Config { node, log, eal, workers, sessions, timeouts, ports, zones, static_routes, rules, warnings };
+    let mut config = Config {
+        node,
+        log,
+        eal,
+        workers,
+        sessions,
+        timeouts,
+        ports,
+        zones,
+        static_routes,
+        rules,
+        pair,
+        warnings,
+    };
     if reader.problems.is_empty() {
         compile(reader, &mut config);
     }

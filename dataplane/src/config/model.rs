@@ -134,6 +134,17 @@ pub struct Port {
     pub addresses: Vec<IpNet>,
     /// The largest IP packet in bytes.
     pub mtu: u16,
+    /// What each node of a pair has of its own there; the port carries heartbeats then.
+    pub pair: Option<PairAddresses>,
+}
+
+/// The two nodes' own addresses in a network that they share. `addresses` of the port belong to the active.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PairAddresses {
+    /// This node's.
+    pub own: IpAddr,
+    /// The partner's, of the same family and in the same network.
+    pub partner: IpAddr,
 }
 
 /// What DPDK opens for a port.

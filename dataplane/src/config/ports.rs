@@ -1,7 +1,7 @@
 //! `[[port]]` and `[[route]]`: devices, addresses, zones, and gateways that must lie on a link.
 
 use super::MAX_PORTS;
-use super::model::{Device, Port, StaticRoute};
+use super::model::{Device, PairAddresses, Port, StaticRoute};
 use super::reader::{Reader, Section, Text, quoted};
 use super::rules::{ANY, SELF};
 use super::sections::checked_name;
@@ -23,6 +23,15 @@ pub(super) struct Ports {
     pub(super) complete: bool,
     /// False if a port had any problem: what depends on all networks is not judged then.
     faultless: bool,
+    /// What the ports' names and devices are taken by; sync links must keep away from it as well.
+    pub(super) unique: Unique,
+}
+
+impl Ports {
+    /// True if what depends on all networks can be judged.
+    pub(super) fn is_faultless(&self) -> bool {
+        self.faultless
+    }
 }
 
 /// A port before its zone has a number.
@@ -32,6 +41,7 @@ struct Draft {
     zone: String,
     addresses: Vec<(IpNet, Range<usize>)>,
     mtu: u16,
+    pair: Option<PairAddresses>,
 }
 
 pub(super) fn read(reader: &mut Reader, root: &mut Section<'_>) -> Ports {
@@ -45,7 +55,7 @@ pub(super) fn read(reader: &mut Reader, root: &mut Section<'_>) -> Ports {
     }
     let problems_before = reader.problems.len();
     let wanted = sections.len();
-    let mut unique = Unique::default();
+    let mut unique = Unique { paired: root.has("pair"), ..Unique::default() };
     let drafts: Vec<Draft> = sections
         .into_iter()
         .take(MAX_PORTS)
@@ -58,21 +68,24 @@ pub(super) fn read(reader: &mut Reader, root: &mut Section<'_>) -> Ports {
     let complete = drafts.len() == wanted;
     let faultless = complete && reader.problems.len() == problems_before;
     let ports = drafts.into_iter().map(|draft| finished(draft, &zones)).collect();
-    Ports { ports, zones, complete, faultless }
+    Ports { ports, zones, complete, faultless, unique }
 }
 
 fn finished(draft: Draft, zones: &[String]) -> Port {
     // There are at most MAX_PORTS zones, each of them in the list.
     let zone = zones.iter().position(|zone| *zone == draft.zone).unwrap_or(0);
     let addresses = draft.addresses.into_iter().map(|(address, _)| address).collect();
-    Port { name: draft.name, device: draft.device, zone: ZoneId(zone as u8), addresses, mtu: draft.mtu }
+    let Draft { name, device, mtu, pair, .. } = draft;
+    Port { name, device, zone: ZoneId(zone as u8), addresses, mtu, pair }
 }
 
 /// What two ports must not share.
 #[derive(Default)]
-struct Unique {
-    names: BTreeSet<String>,
+pub(super) struct Unique {
+    pub(super) names: BTreeSet<String>,
     devices: BTreeMap<String, String>,
+    /// There is a `[pair]`.
+    paired: bool,
 }
 
 fn port(reader: &mut Reader, mut section: Section<'_>, unique: &mut Unique) -> Option<Draft> {
@@ -108,8 +121,85 @@ fn port(reader: &mut Reader, mut section: Section<'_>, unique: &mut Unique) -> O
         let message = format!("{} has an IPv6 address and an MTU of {mtu}", section.called);
         reader.report(span.clone(), message, "IPv6 needs an MTU of at least 1280 (RFC 8200, section 5)");
     }
+    let all_read = addresses.len() == written;
+    let pair = pair_addresses(reader, &mut section, &addresses, all_read, unique.paired);
     section.finish(reader);
-    Some(Draft { name: name?, device: device?, zone: zone?, addresses, mtu })
+    Some(Draft { name: name?, device: device?, zone: zone?, addresses, mtu, pair })
+}
+
+/// `node-address` and `partner-address`: both or none.
+fn pair_addresses(
+    reader: &mut Reader,
+    section: &mut Section<'_>,
+    shared: &[(IpNet, Range<usize>)],
+    all_read: bool,
+    paired: bool,
+) -> Option<PairAddresses> {
+    let texts = ["node-address", "partner-address"].map(|key| (key, reader.text(section, key)));
+    let [(_, own), (_, partner)] = &texts;
+    let (Some(own), Some(partner)) = (own, partner) else {
+        // A wrong type is reported already, and counts as given here.
+        for ((key, text), other) in texts.iter().zip(["partner-address", "node-address"]) {
+            if text.is_some() && !section.has(other) {
+                let message = format!("{other} in {} is missing, and {key} is there", section.called);
+                let help = "give both nodes' own addresses on the port, or neither";
+                reader.report(section.span.clone(), message, help);
+            }
+        }
+        return None;
+    };
+    if !paired {
+        let message = format!("node-address in {} is for a pair, and there is no [pair]", section.called);
+        reader.report(own.span.clone(), message, "remove the line, or add [pair]");
+        return None;
+    }
+    let judge =
+        |reader: &mut Reader, text: &Text<'_>, key: &str| own_address(reader, text, key, shared, all_read);
+    let (a, b) = (judge(reader, own, "node-address"), judge(reader, partner, "partner-address"));
+    let (a, b) = (a?, b?);
+    let network =
+        |address: IpAddr| shared.iter().map(|(net, _)| net.trunc()).find(|net| net.contains(&address));
+    let wrong = if a == b {
+        "are the same"
+    } else if all_read && network(a) != network(b) {
+        "lie in different networks"
+    } else {
+        return Some(PairAddresses { own: a, partner: b });
+    };
+    let message = format!("node-address and partner-address in {} {wrong}", section.called);
+    reader.report(partner.span.clone(), message, "give each node an address of its own in one network");
+    None
+}
+
+/// An address of one node alone, in one of the networks of its port.
+fn own_address(
+    reader: &mut Reader,
+    text: &Text<'_>,
+    key: &str,
+    shared: &[(IpNet, Range<usize>)],
+    all_read: bool,
+) -> Option<IpAddr> {
+    let help = "write an address of the port's network that nobody else uses, as in \"10.1.0.2\"";
+    let Ok(address) = text.text.parse::<IpAddr>() else {
+        let message = format!("{key} {} is no address", quoted(text.text));
+        reader.report(text.span.clone(), message, format!("{help}; without prefix length"));
+        return None;
+    };
+    let wrong = if shared.iter().any(|(net, _)| net.addr() == address) {
+        Some("is a shared address of the port, which the active node owns".to_owned())
+    } else {
+        match shared.iter().find(|(net, _)| net.contains(&address)) {
+            Some((net, _)) => {
+                let host = IpNet::new(address, net.prefix_len()).ok();
+                host.and_then(unusable_host).map(|wrong| format!("is no host: it {wrong}"))
+            }
+            None if all_read => Some("is in no network of the port".to_owned()),
+            None => None,
+        }
+    };
+    let Some(wrong) = wrong else { return Some(address) };
+    reader.report(text.span.clone(), format!("{key} {address} {wrong}"), help);
+    None
 }
 
 fn port_name(reader: &mut Reader, text: &Text<'_>, unique: &mut Unique) -> Option<String> {
@@ -135,7 +225,12 @@ fn zone_name(reader: &mut Reader, text: &Text<'_>) -> Option<String> {
     Some(name)
 }
 
-fn device_of(reader: &mut Reader, text: &Text<'_>, owner: &str, unique: &mut Unique) -> Option<Device> {
+pub(super) fn device_of(
+    reader: &mut Reader,
+    text: &Text<'_>,
+    owner: &str,
+    unique: &mut Unique,
+) -> Option<Device> {
     let Some(device) = parse_device(text.text) else {
         let message =
             format!("device {} in {owner} is neither a PCI address nor a virtual device", quoted(text.text));
@@ -230,7 +325,7 @@ fn parse_net(text: &str) -> Option<IpNet> {
 }
 
 /// Why an address cannot be a host's in its network; `None` if it can.
-fn unusable_host(net: IpNet) -> Option<&'static str> {
+pub(super) fn unusable_host(net: IpNet) -> Option<&'static str> {
     let address = net.addr();
     if net.prefix_len() == 0 {
         Some("has a prefix of length 0, which covers everything")
@@ -342,6 +437,11 @@ fn on_link(reader: &mut Reader, via: IpAddr, span: Range<usize>, ports: &Ports) 
     for (number, port) in (0_u8..).zip(&ports.ports) {
         if port.addresses.iter().any(|own| own.addr() == via) {
             let message = format!("gateway {via} is the firewall's own address on port {:?}", port.name);
+            reader.report(span, message, "name the router behind that port");
+            return None;
+        }
+        if port.pair.is_some_and(|pair| pair.own == via || pair.partner == via) {
+            let message = format!("gateway {via} is a node's own address on port {:?}", port.name);
             reader.report(span, message, "name the router behind that port");
             return None;
         }

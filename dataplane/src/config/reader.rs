@@ -62,6 +62,16 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// True if the key is there, whatever its value.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.is_some_and(|table| table.get(key).is_some())
+    }
+
+    /// Where the value of a key stands; where the section does if it has none.
+    pub(super) fn span_of(&self, key: &str) -> Range<usize> {
+        self.table.and_then(|table| table.get(key)).map_or(self.span.clone(), Spanned::span)
+    }
+
     fn take(&mut self, reader: &mut Reader, key: &'static str) -> Option<Value<'a>> {
         reader.keys.insert(if self.path.is_empty() { key.into() } else { format!("{}.{key}", self.path) });
         self.asked.push(key);
@@ -99,16 +109,31 @@ impl Reader {
 
     /// The table `[key]`; an empty one where it is absent or no table.
     pub(super) fn section<'a>(&mut self, root: &mut Section<'a>, key: &'static str) -> Section<'a> {
-        let mut section =
-            Section { path: key, called: format!("[{key}]"), table: None, span: 0..0, asked: Vec::new() };
-        if let Some(value) = root.take(self, key) {
+        self.subsection(root, key, key)
+    }
+
+    /// The table `key` of `parent`, whose whole path is `path`.
+    pub(super) fn subsection<'a>(
+        &mut self,
+        parent: &mut Section<'a>,
+        key: &'static str,
+        path: &'static str,
+    ) -> Section<'a> {
+        let mut section = Section {
+            path,
+            called: format!("[{path}]"),
+            table: None,
+            span: parent.span.clone(),
+            asked: Vec::new(),
+        };
+        if let Some(value) = parent.take(self, key) {
             section.span = value.span();
             match value.value {
                 DeValue::Table(table) => section.table = Some(table),
                 other => self.report(
                     value.span(),
-                    format!("{key} is {}, not a table", type_name(other)),
-                    format!("write [{key}] on a line of its own and its keys below"),
+                    format!("{path} is {}, not a table", type_name(other)),
+                    format!("write [{path}] on a line of its own and its keys below"),
                 ),
             }
         }
@@ -117,12 +142,22 @@ impl Reader {
 
     /// The tables `[[key]]`, in their order.
     pub(super) fn list<'a>(&mut self, root: &mut Section<'a>, key: &'static str) -> Vec<Section<'a>> {
-        let Some(value) = root.take(self, key) else { return Vec::new() };
-        let wrong = format!("write [[{key}]] on a line of its own and its keys below, once for each");
+        self.sublist(root, key, key)
+    }
+
+    /// The tables `key` of `parent`, whose whole path is `path`, in their order.
+    pub(super) fn sublist<'a>(
+        &mut self,
+        parent: &mut Section<'a>,
+        key: &'static str,
+        path: &'static str,
+    ) -> Vec<Section<'a>> {
+        let Some(value) = parent.take(self, key) else { return Vec::new() };
+        let wrong = format!("write [[{path}]] on a line of its own and its keys below, once for each");
         let DeValue::Array(items) = value.value else {
             self.report(
                 value.span(),
-                format!("{key} is {}, not a list of tables", type_name(value.value)),
+                format!("{path} is {}, not a list of tables", type_name(value.value)),
                 wrong,
             );
             return Vec::new();
@@ -130,22 +165,16 @@ impl Reader {
         let mut sections = Vec::new();
         for (place, item) in items.iter().enumerate() {
             let DeValue::Table(table) = item.get_ref() else {
-                let message = format!("{key} holds {}, not tables only", type_name(item.get_ref()));
+                let message = format!("{path} holds {}, not tables only", type_name(item.get_ref()));
                 self.report(item.span(), message, wrong.clone());
                 continue;
             };
             // Messages name an entry as the operator does, where it has a name.
             let called = match table.get("name").and_then(|name| name.get_ref().as_str()) {
-                Some(name) => format!("[[{key}]] {:?}", name.chars().take(64).collect::<String>()),
-                None => format!("[[{key}]] number {}", place + 1),
+                Some(name) => format!("[[{path}]] {:?}", name.chars().take(64).collect::<String>()),
+                None => format!("[[{path}]] number {}", place + 1),
             };
-            sections.push(Section {
-                path: key,
-                called,
-                table: Some(table),
-                span: item.span(),
-                asked: Vec::new(),
-            });
+            sections.push(Section { path, called, table: Some(table), span: item.span(), asked: Vec::new() });
         }
         sections
     }

@@ -52,6 +52,7 @@ impl Plan {
             eal: running.eal.clone(),
             workers: running.workers.clone(),
             sessions: running.sessions,
+            pair: running.pair.clone(),
             ..wanted
         };
         Ok(Self { config, ruleset, restart_needed })
