@@ -231,4 +231,6 @@ fn read_text(path: &Path) -> Result<String, ConfigError> {
 }
 
 #[cfg(test)]
+mod pair_tests;
+#[cfg(test)]
 mod tests;

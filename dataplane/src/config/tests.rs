@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use std::net::IpAddr;
 use wire::{Addr, Proto};
 
-const EXAMPLE: &str = include_str!("../../../docs/understudyd.example.toml");
+pub(super) const EXAMPLE: &str = include_str!("../../../docs/understudyd.example.toml");
 const REFERENCE: &str = include_str!("../../../docs/configuration.md");
 
 /// The least that is a configuration.
@@ -29,7 +29,7 @@ addresses = ["10.2.0.1/24", "fd00:2::1/64"]
 const RULE: &str = "[[rule]]\nname = \"r\"\nfrom = \"lan\"\nto = \"wan\"\naction = \"allow\"\n";
 
 /// The example with its pair, which is commented out there.
-fn example_pair() -> String {
+pub(super) fn example_pair() -> String {
     let with = |line: &str| match line.strip_prefix('#') {
         Some(rest) if !rest.is_empty() && !rest.starts_with(' ') => rest.to_owned(),
         _ => line.to_owned(),
@@ -42,11 +42,11 @@ fn small_with(more: &str) -> String {
     format!("{SMALL}{more}")
 }
 
-fn parsed(text: &str) -> Config {
+pub(super) fn parsed(text: &str) -> Config {
     Config::parse("t", text).unwrap_or_else(|error| panic!("{:#?}", error.lines()))
 }
 
-fn lines(text: &str) -> Vec<String> {
+pub(super) fn lines(text: &str) -> Vec<String> {
     match Config::parse("t", text) {
         Ok(config) => panic!("it was accepted: {config:#?}"),
         Err(error) => error.lines(),
@@ -55,7 +55,7 @@ fn lines(text: &str) -> Vec<String> {
 
 /// Exactly one problem, and it says this.
 #[track_caller]
-fn one_problem(text: &str, expected: &str) {
+pub(super) fn one_problem(text: &str, expected: &str) {
     let lines = lines(text);
     assert_eq!(lines.len(), 1, "{lines:#?}");
     assert!(lines[0].contains(expected), "{lines:#?}\ndo not contain {expected:?}");
