@@ -4,13 +4,14 @@
 //! session; all else falls to the default deny. One blocked port stands before that, so that a counter can
 //! name a rule of ours as well.
 
-use std::{fs, path::Path};
+use std::{fmt::Write as _, fs, path::Path};
 
 use toml::{Table, Value};
 
 use crate::{
     error::{LabError, Result},
-    topology::{Family, Host, LINKS},
+    pair::{NodeKeys, PairSettings},
+    topology::{Family, Host, LINKS, Network, PAIR_ID},
 };
 
 /// Rule that drops the blocked port from LAN to WAN.
@@ -91,6 +92,66 @@ action = "allow"
         Self::from_text(&text)
     }
 
+    /// The lab's default for a node of a pair: the same, with a partner. The folder is where the node's key
+    /// and its memory between starts lie.
+    pub fn lab_pair(node: Host, settings: &PairSettings, keys: &NodeKeys, dir: &Path) -> Result<Self> {
+        let Some(id) = node.node_id() else {
+            return Err(LabError::Config(format!("{} is no node", node.name())));
+        };
+        let mut config = Self::lab_default(node)?;
+        let mut text = format!(
+            "[pair]\nid = {PAIR_ID}\nnode-id = {id}\nsecret-key-file = {:?}\npartner-key = \"{}\"\npreferred = 0\nstate-dir = {:?}\n",
+            keys.secret_file(dir).display().to_string(),
+            keys.partner_public(),
+            dir.join("state").display().to_string(),
+        );
+        if let Some(delay) = settings.boot_delay_ms {
+            let _ = writeln!(text, "boot-delay-ms = {delay}");
+        }
+        let _ = writeln!(
+            text,
+            "[pair.heartbeat]\ninterval-ms = {}\nmisses = {}",
+            settings.interval_ms, settings.misses
+        );
+        for link in settings.sync_links() {
+            let _ = writeln!(
+                text,
+                "[[pair.link]]\nname = \"{}\"\ndevice = \"{}\"\naddress = \"{}\"\npartner = \"{}\"\nmtu = 1500",
+                link.name(),
+                link.device(),
+                link.address(node),
+                link.address(node.partner())
+            );
+        }
+        config.overlay(&text)?;
+        for network in Network::BOTH {
+            let own = network.node_address(node);
+            config.set_port(network.name(), "node-address", &own.to_string())?;
+            let partner = network.node_address(node.partner());
+            config.set_port(network.name(), "partner-address", &partner.to_string())?;
+        }
+        Ok(config)
+    }
+
+    /// Sets a key of a port.
+    pub fn set_port(&mut self, port: &str, key: &str, value: &str) -> Result<()> {
+        let ports = self.table.get_mut("port").and_then(Value::as_array_mut).into_iter().flatten();
+        let named = |table: &&mut Table| table.get("name").and_then(Value::as_str) == Some(port);
+        let found = ports.filter_map(Value::as_table_mut).find(named);
+        let table = found.ok_or_else(|| LabError::Config(format!("there is no port {port}")))?;
+        table.insert(key.into(), Value::String(value.into()));
+        Ok(())
+    }
+
+    /// The same without what is drawn anew for each lab, for comparing.
+    #[must_use]
+    pub fn without_keys(mut self) -> Self {
+        if let Some(pair) = self.table.get_mut("pair").and_then(Value::as_table_mut) {
+            pair.remove("partner-key");
+        }
+        self
+    }
+
     /// A configuration from TOML text.
     pub fn from_text(text: &str) -> Result<Self> {
         let table = text.parse::<Table>().map_err(|error| LabError::Config(error.to_string()))?;
@@ -165,6 +226,30 @@ mod tests {
             ports[1]["addresses"].as_array().unwrap().iter().map(|value| value.as_str().unwrap()).collect();
         assert_eq!(addresses, ["10.2.0.1/24", "fd00:2::1/64"]);
         assert_eq!(rule_names(&config), [BLOCK_RULE, ALLOW_RULE]);
+    }
+
+    #[test]
+    fn the_nodes_of_a_pair_name_each_other() {
+        let [a, b] = crate::pair::draw_keys().unwrap();
+        let settings = PairSettings { sync_links: 2, interval_ms: 10, ..PairSettings::default() };
+        let config = |node, keys| NodeConfig::lab_pair(node, &settings, keys, Path::new("/run/x")).unwrap();
+        let (of_a, of_b) = (config(Host::A, &a).table, config(Host::B, &b).table);
+        assert_eq!((&of_a["pair"]["node-id"], &of_b["pair"]["node-id"]), (&0.into(), &1.into()));
+        assert_eq!(of_a["pair"]["heartbeat"]["interval-ms"].as_integer(), Some(10));
+        for (own, other) in [(&of_a, &of_b), (&of_b, &of_a)] {
+            for (link, partners) in
+                own["pair"]["link"].as_array().unwrap().iter().zip(other["pair"]["link"].as_array().unwrap())
+            {
+                assert_eq!(link["partner"], partners["address"]);
+            }
+            for (port, partners) in
+                own["port"].as_array().unwrap().iter().zip(other["port"].as_array().unwrap())
+            {
+                assert_eq!(port["partner-address"], partners["node-address"]);
+                assert_eq!(port["addresses"], partners["addresses"], "what they share");
+            }
+        }
+        assert_ne!(of_a["pair"]["partner-key"], of_b["pair"]["partner-key"]);
     }
 
     #[test]

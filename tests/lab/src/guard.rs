@@ -7,6 +7,7 @@ use crate::{
     error::{LabError, Result},
     netns,
     node::Node,
+    pair::{self, NodeKeys, PairSettings},
     process::{ProcessRef, Stopped},
     state::{self, LabLock, LabState},
     topology::Host,
@@ -25,8 +26,10 @@ pub enum Polling {
 /// What a lab shall be like.
 #[derive(Clone, Debug)]
 pub struct LabOptions {
-    /// Firewall nodes.
+    /// Firewall nodes: one, or a pair.
     pub nodes: u8,
+    /// What a pair is like.
+    pub pair: PairSettings,
     /// Workers of each; `None` leaves it to the configuration.
     pub workers: Option<u16>,
     /// How they poll; `None` leaves it to the configuration.
@@ -35,6 +38,8 @@ pub struct LabOptions {
     pub config_dir: Option<PathBuf>,
     /// TOML laid over the configuration, in order.
     pub overlays: Vec<String>,
+    /// TOML laid over one node's configuration, behind the others.
+    pub node_overlays: Vec<(Host, String)>,
     /// TOML with rules that go before the others.
     pub rules_first: Vec<String>,
     /// Whether to start the daemon; without it there are only namespaces and links.
@@ -47,10 +52,12 @@ impl Default for LabOptions {
     fn default() -> Self {
         Self {
             nodes: 1,
+            pair: PairSettings::default(),
             workers: None,
             polling: None,
             config_dir: None,
             overlays: Vec::new(),
+            node_overlays: Vec::new(),
             rules_first: Vec::new(),
             daemon: true,
             patience: Duration::from_secs(900),
@@ -59,6 +66,29 @@ impl Default for LabOptions {
 }
 
 impl LabOptions {
+    /// Two nodes that protect each other.
+    pub fn pair(pair: PairSettings) -> Self {
+        Self { nodes: 2, pair, ..Self::default() }
+    }
+
+    /// Lays TOML over one node's configuration.
+    #[must_use]
+    pub fn overlay_on(mut self, node: Host, text: impl Into<String>) -> Self {
+        self.node_overlays.push((node, text.into()));
+        self
+    }
+
+    /// Sets how many sessions fit.
+    #[must_use]
+    pub fn capacity(self, sessions: u32) -> Self {
+        self.overlay(format!("[sessions]\ncapacity = {sessions}\n"))
+    }
+
+    /// The nodes of such a lab.
+    pub fn hosts(&self) -> &'static [Host] {
+        if self.nodes == 2 { &Host::NODES } else { &Host::NODES[..1] }
+    }
+
     /// Lays TOML over the configuration.
     #[must_use]
     pub fn overlay(mut self, text: impl Into<String>) -> Self {
@@ -87,10 +117,16 @@ impl LabOptions {
         self
     }
 
-    /// The configuration that these options come to.
+    /// The configuration that these options come to; a pair's keys are drawn anew each time.
     pub fn config(&self, node: Host) -> Result<NodeConfig> {
+        let [a, b] = pair::draw_keys()?;
+        self.config_with(node, if node == Host::B { &b } else { &a })
+    }
+
+    fn config_with(&self, node: Host, keys: &NodeKeys) -> Result<NodeConfig> {
         let mut config = match &self.config_dir {
             Some(dir) => NodeConfig::from_dir(dir, node)?,
+            None if self.nodes == 2 => NodeConfig::lab_pair(node, &self.pair, keys, &Node::dir_of(node))?,
             None => NodeConfig::lab_default(node)?,
         };
         if let Some(workers) = self.workers {
@@ -104,6 +140,8 @@ impl LabOptions {
             config.overlay(&format!("[workers]\npolling = \"{word}\"\n"))?;
         }
         self.overlays.iter().try_for_each(|text| config.overlay(text))?;
+        let own = self.node_overlays.iter().filter(|(host, _)| *host == node);
+        own.into_iter().try_for_each(|(_, text)| config.overlay(text))?;
         self.rules_first.iter().try_for_each(|text| config.rules_first(text))?;
         Ok(config)
     }
@@ -112,7 +150,8 @@ impl LabOptions {
 /// A lab that is up.
 #[derive(Debug)]
 pub struct Lab {
-    node: Option<Node>,
+    nodes: Vec<Node>,
+    keys: [NodeKeys; 2],
     lock: Option<LabLock>,
 }
 
@@ -120,13 +159,19 @@ impl Lab {
     /// Puts a lab up. What an earlier one left behind is removed first; a living one is waited for.
     pub fn up(options: &LabOptions) -> Result<Self> {
         require_root()?;
-        if options.nodes != 1 {
+        if !(1..=2).contains(&options.nodes) {
             return Err(LabError::Unsupported(format!(
-                "a lab with {} nodes: the pair is not built yet, only --nodes 1 is",
+                "a lab with {} nodes: a pair has two, --nodes 1 is a firewall alone",
                 options.nodes
             )));
         }
-        let config = options.config(Host::A)?;
+        let keys = pair::draw_keys()?;
+        let configs: Vec<NodeConfig> = options
+            .hosts()
+            .iter()
+            .zip(&keys)
+            .map(|(host, keys)| options.config_with(*host, keys))
+            .collect::<Result<_>>()?;
         let lock = LabLock::take(options.patience, |message| eprintln!("lab: {message}"))?;
         if let Some(other) = LabState::load().filter(LabState::in_use) {
             return Err(LabError::Busy(format!(
@@ -136,40 +181,68 @@ impl Lab {
         }
         sweep()?;
         // From here on dropping the value takes everything down again.
-        let mut lab = Self { node: None, lock: Some(lock) };
-        netns::create()?;
-        lab.node = Some(Node::prepare(Host::A, config)?);
+        let mut lab = Self { nodes: Vec::new(), keys, lock: Some(lock) };
+        if options.nodes == 2 {
+            netns::create_pair(options.pair.sync_links())?;
+        } else {
+            netns::create()?;
+        }
+        for (host, config) in options.hosts().iter().zip(configs) {
+            if options.nodes == 2 {
+                lab.keys[usize::from(*host == Host::B)].store(&Node::dir_of(*host))?;
+            }
+            lab.nodes.push(Node::prepare(*host, config)?);
+        }
         lab.store(false)?;
         if options.daemon {
-            lab.node()?.start()?;
+            lab.nodes.iter_mut().try_for_each(Node::spawn)?;
             lab.store(false)?;
+            lab.nodes.iter_mut().try_for_each(Node::ready)?;
         }
         Ok(lab)
     }
 
-    /// The firewall node.
+    /// The firewall node, or the first of a pair.
     pub fn node(&mut self) -> Result<&mut Node> {
-        self.node.as_mut().ok_or_else(|| LabError::Config("this lab has no node".into()))
+        self.node_at(Host::A)
+    }
+
+    /// A node by where it runs.
+    pub fn node_at(&mut self, host: Host) -> Result<&mut Node> {
+        let found = self.nodes.iter_mut().find(|node| node.host() == host);
+        found.ok_or_else(|| LabError::Config(format!("this lab has no node {}", host.name())))
+    }
+
+    /// Starts a node's daemon (again) and waits until it answers.
+    pub fn start(&mut self, host: Host) -> Result<()> {
+        self.node_at(host)?.start()?;
+        self.store(false).map(drop)
+    }
+
+    /// The keys of node a and of node b.
+    pub fn keys(&self) -> &[NodeKeys; 2] {
+        &self.keys
     }
 
     /// Leaves the lab up when this program ends; `lab down` ends it.
     pub fn detach(mut self) -> Result<LabState> {
         let state = self.store(true)?;
-        if let Some(node) = self.node.take() {
+        for node in self.nodes.drain(..) {
             node.leave_running();
         }
         self.lock.take();
         Ok(state)
     }
 
-    /// Takes the lab down and tells how its daemon ended.
+    /// Takes the lab down and tells how its daemons ended: the first that did not end well speaks for all.
     pub fn down(mut self) -> Result<Stopped> {
-        let stopped = self.node.as_mut().map_or(Stopped::Before(0), Node::stop);
-        self.node.take();
+        let all: Vec<Stopped> = self.nodes.iter_mut().map(Node::stop).collect();
+        let stopped = all.iter().find(|stopped| **stopped != Stopped::Asked(0)).or(all.first());
+        self.nodes.clear();
         let swept = sweep();
         // Swept already, or it cannot be: dropping need not try again.
         self.lock.take();
-        swept.map(|()| stopped)
+        swept.map(|()| stopped.copied().unwrap_or(Stopped::Before(0)))
     }
 
     fn store(&self, detached: bool) -> Result<LabState> {
@@ -179,7 +252,7 @@ impl Lab {
             version: LabState::VERSION,
             owner,
             detached,
-            nodes: self.node.iter().map(Node::state).collect(),
+            nodes: self.nodes.iter().map(Node::state).collect(),
         };
         state.store()?;
         Ok(state)
@@ -191,7 +264,9 @@ impl Drop for Lab {
         if self.lock.is_none() {
             return;
         }
-        if let Some(mut node) = self.node.take() {
+        for mut node in self.nodes.drain(..) {
+            // A stopped process hears nothing else.
+            node.signal(rustix::process::Signal::CONT);
             node.stop();
             if std::thread::panicking() {
                 eprintln!(
@@ -217,6 +292,7 @@ pub fn sweep() -> Result<()> {
         recorded.chain(living).filter(|process| process.pid != std::process::id()).collect();
     for process in &all {
         process.signal(rustix::process::Signal::TERM);
+        process.signal(rustix::process::Signal::CONT);
     }
     let stubborn = all.iter().filter(|process| !process.gone_within(Duration::from_secs(3)));
     for process in stubborn {
@@ -244,12 +320,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pair_is_refused_by_name() {
-        let options = LabOptions { nodes: 2, ..LabOptions::default() };
+    fn three_nodes_are_refused_by_name() {
+        let options = LabOptions { nodes: 3, ..LabOptions::default() };
         if let Err(error @ LabError::Unsupported(_)) = Lab::up(&options) {
             assert_eq!(
                 error.to_string(),
-                "unsupported: a lab with 2 nodes: the pair is not built yet, only --nodes 1 is"
+                "unsupported: a lab with 3 nodes: a pair has two, --nodes 1 is a firewall alone"
             );
         } else {
             assert!(!rustix::process::geteuid().is_root());

@@ -6,7 +6,12 @@ use std::{io::Write, os::unix::process::CommandExt, path::PathBuf, process::Exit
 
 use clap::{Parser, Subcommand, ValueEnum};
 use lab::{
-    Host, Lab, LabError, LabOptions, Polling, Result, baseline, demo, exec, guard,
+    Host, Lab, LabError, LabOptions, Network, PairSettings, Polling, Result, SyncLink, baseline,
+    config::NodeConfig,
+    demo, exec,
+    faults::{self, Cable, ProcessFault},
+    forwarder::{self, Direction, Impairment},
+    guard,
     state::{LabLock, LabState},
     status,
 };
@@ -23,16 +28,28 @@ struct Cli {
 enum Command {
     /// Put the lab up and leave it up.
     Up {
-        /// Firewall nodes.
+        /// Firewall nodes: 1, or 2 for a pair.
         #[arg(long, default_value_t = 1)]
         nodes: u8,
+        /// Heartbeat interval of a pair.
+        #[arg(long, default_value_t = 100)]
+        interval_ms: u32,
+        /// Intervals of silence that mean death.
+        #[arg(long, default_value_t = 3)]
+        misses: u32,
+        /// Dedicated links between the nodes: 1 or 2.
+        #[arg(long, default_value_t = 1)]
+        sync_links: u8,
+        /// Sessions that fit.
+        #[arg(long)]
+        capacity: Option<u32>,
         /// Packet workers of each node.
         #[arg(long)]
         workers: Option<u16>,
         /// How workers wait for packets.
         #[arg(long)]
         polling: Option<PollingArg>,
-        /// Folder with an own a.toml in place of the lab's configuration.
+        /// Folder with an own a.toml (and b.toml) in place of the lab's configuration.
         #[arg(long, value_name = "DIR")]
         config: Option<PathBuf>,
         /// Say what is up as JSON.
@@ -41,7 +58,7 @@ enum Command {
     },
     /// Run a command on a host of the lab: lab exec client -- ping 10.2.0.10
     Exec {
-        /// client, server or a.
+        /// client, server, a, b or switch.
         host: String,
         /// The command and its arguments.
         #[arg(last = true, required = true)]
@@ -55,6 +72,29 @@ enum Command {
     },
     /// Take the lab down, or what is left of one.
     Down,
+    /// Do harm to the pair that is up: kill a node, pull a cable, lose frames.
+    Fault {
+        #[command(subcommand)]
+        fault: Fault,
+    },
+    /// Carry frames between the ends of a sync link, and lose some: the lab starts this itself.
+    #[command(hide = true)]
+    Forwarder {
+        /// The link.
+        link: String,
+        #[arg(long, default_value_t = 0.0)]
+        loss: f64,
+        #[arg(long, default_value_t = 0.0)]
+        duplication: f64,
+        #[arg(long, default_value_t = 0.0)]
+        reordering: f64,
+        #[arg(long, default_value_t = 0)]
+        delay_ms: u32,
+        #[arg(long, value_enum, default_value = "both")]
+        direction: DirectionArg,
+        #[arg(long, default_value_t = 7)]
+        seed: u64,
+    },
     /// Put a lab up, send real traffic through it, show what passed, take it down.
     Demo {
         /// Close with one line of JSON.
@@ -81,6 +121,106 @@ enum PollingArg {
     Busy,
 }
 
+/// What can be done to a pair.
+#[derive(Clone, Copy, Subcommand)]
+enum Fault {
+    /// SIGKILL to a node's daemon.
+    Kill { node: NodeArg },
+    /// SIGSTOP: it hangs.
+    Stop { node: NodeArg },
+    /// SIGCONT.
+    Cont { node: NodeArg },
+    /// SIGKILL and a new start at once; also the way back for a node that was killed.
+    Restart { node: NodeArg },
+    /// Pull a cable; `all` cuts everything between the nodes and nothing between them and the hosts.
+    Cut { cable: CableArg },
+    /// Plug a cable in again; `all` mends whatever was done to cables and links.
+    Mend { cable: CableArg },
+    /// Lose so many percent of a sync link's frames; 0 ends it.
+    Loss(ImpairArgs),
+    /// Double so many percent.
+    Dup(ImpairArgs),
+    /// Hold all back for so many milliseconds.
+    Delay(ImpairArgs),
+    /// Let so many percent be overtaken.
+    Reorder(ImpairArgs),
+}
+
+#[derive(Clone, Copy, clap::Args)]
+struct ImpairArgs {
+    /// sync0 or sync1.
+    link: SyncArg,
+    /// Percent, or milliseconds for delay.
+    amount: f64,
+    /// For this and all that is set on the link.
+    #[arg(long, value_enum, default_value = "both")]
+    direction: DirectionArg,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum NodeArg {
+    A,
+    B,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SyncArg {
+    Sync0,
+    Sync1,
+}
+
+#[derive(Clone, Copy, ValueEnum, PartialEq, Eq)]
+enum CableArg {
+    Sync0,
+    Sync1,
+    LanA,
+    WanA,
+    LanB,
+    WanB,
+    All,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DirectionArg {
+    Both,
+    FromA,
+    FromB,
+}
+
+impl DirectionArg {
+    fn direction(self) -> Direction {
+        match self {
+            DirectionArg::Both => Direction::Both,
+            DirectionArg::FromA => Direction::FromA,
+            DirectionArg::FromB => Direction::FromB,
+        }
+    }
+}
+
+impl NodeArg {
+    fn host(self) -> Host {
+        match self {
+            NodeArg::A => Host::A,
+            NodeArg::B => Host::B,
+        }
+    }
+}
+
+impl CableArg {
+    /// The cable; none for `all`.
+    fn cable(self) -> Option<Cable> {
+        Some(match self {
+            CableArg::Sync0 => Cable::Sync(SyncLink::FIRST),
+            CableArg::Sync1 => Cable::Sync(SyncLink::SECOND),
+            CableArg::LanA => Cable::Data(Network::Lan, Host::A),
+            CableArg::WanA => Cable::Data(Network::Wan, Host::A),
+            CableArg::LanB => Cable::Data(Network::Lan, Host::B),
+            CableArg::WanB => Cable::Data(Network::Wan, Host::B),
+            CableArg::All => return None,
+        })
+    }
+}
+
 /// How long a person is kept waiting for another lab.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -96,19 +236,23 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Up { nodes, workers, polling, config, json } => {
+        Command::Up { nodes, interval_ms, misses, sync_links, capacity, workers, polling, config, json } => {
             let polling = polling.map(|polling| match polling {
                 PollingArg::Adaptive => Polling::Adaptive,
                 PollingArg::Busy => Polling::Busy,
             });
-            let options = LabOptions {
+            let mut options = LabOptions {
                 nodes,
+                pair: PairSettings { interval_ms, misses, sync_links, ..PairSettings::default() },
                 workers,
                 polling,
                 config_dir: config,
                 patience: PATIENCE,
                 ..LabOptions::default()
             };
+            if let Some(capacity) = capacity {
+                options = options.capacity(capacity);
+            }
             up(&options, json)
         }
         Command::Exec { host, command } => run_on(&host, &command),
@@ -117,6 +261,19 @@ fn run(command: Command) -> Result<ExitCode> {
             sweep_on_signals()?;
             guard::down(PATIENCE, |message| eprintln!("lab: {message}"))?;
             eprintln!("lab: down");
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Fault { fault } => {
+            guard::require_root()?;
+            do_harm(fault)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Forwarder { link, loss, duplication, reordering, delay_ms, direction, seed } => {
+            let link = SyncLink::from_name(&link)
+                .ok_or_else(|| LabError::Unsupported(format!("{link} is no sync link")))?;
+            let direction = direction.direction();
+            let impairment = Impairment { loss, duplication, reordering, delay_ms, direction };
+            forwarder::run(link, impairment, seed)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Demo { json } => {
@@ -129,6 +286,31 @@ fn run(command: Command) -> Result<ExitCode> {
             let report = baseline::run(rounds, seconds, PATIENCE)?;
             finish(report.table(), true, json.then(|| report.to_json()))
         }
+    }
+}
+
+fn do_harm(fault: Fault) -> Result<()> {
+    let impair = |args: ImpairArgs, change: fn(&mut Impairment, f64)| {
+        let link = match args.link {
+            SyncArg::Sync0 => SyncLink::FIRST,
+            SyncArg::Sync1 => SyncLink::SECOND,
+        };
+        let mut impairment = faults::impairment(link);
+        change(&mut impairment, args.amount.max(0.0));
+        impairment.direction = args.direction.direction();
+        faults::impair(link, impairment)
+    };
+    match fault {
+        Fault::Kill { node } => faults::hit(node.host(), ProcessFault::Kill),
+        Fault::Stop { node } => faults::hit(node.host(), ProcessFault::Stop),
+        Fault::Cont { node } => faults::hit(node.host(), ProcessFault::Cont),
+        Fault::Restart { node } => faults::hit(node.host(), ProcessFault::Restart),
+        Fault::Cut { cable } => cable.cable().map_or_else(faults::partition, faults::cut),
+        Fault::Mend { cable } => cable.cable().map_or_else(faults::mend_all, faults::mend),
+        Fault::Loss(args) => impair(args, |impairment, percent| impairment.loss = percent),
+        Fault::Dup(args) => impair(args, |impairment, percent| impairment.duplication = percent),
+        Fault::Delay(args) => impair(args, |impairment, ms| impairment.delay_ms = ms.min(60_000.0) as u32),
+        Fault::Reorder(args) => impair(args, |impairment, percent| impairment.reordering = percent),
     }
 }
 
@@ -149,15 +331,19 @@ fn running_lab(options: &LabOptions) -> Result<Option<LabState>> {
     let Some(state) = LabState::load().filter(|state| state.detached && state.in_use()) else {
         return Ok(None);
     };
-    if options.nodes != 1 {
+    if options.hosts().len() != state.nodes.len() {
         return Ok(None);
     }
-    let Some(node) = state.nodes.first() else { return Ok(None) };
-    let mut wanted = options.config(Host::A)?;
-    wanted.set_control_socket(&node.control_socket)?;
-    let same =
-        std::fs::read_to_string(&node.config).is_ok_and(|text| Ok(text) == wanted.to_text().map_err(drop));
-    Ok(same.then_some(state))
+    for (host, node) in options.hosts().iter().zip(&state.nodes) {
+        let mut wanted = options.config(*host)?;
+        wanted.set_control_socket(&node.control_socket)?;
+        let text = std::fs::read_to_string(&node.config).unwrap_or_default();
+        let there = NodeConfig::from_text(&text)?;
+        if there.without_keys().to_text()? != wanted.without_keys().to_text()? {
+            return Ok(None);
+        }
+    }
+    Ok(Some(state))
 }
 
 fn say_up(state: &LabState, json: bool) -> Result<ExitCode> {
@@ -176,8 +362,9 @@ fn say_up(state: &LabState, json: bool) -> Result<ExitCode> {
 
 fn run_on(host: &str, command: &[String]) -> Result<ExitCode> {
     guard::require_root()?;
-    let host = Host::from_name(host)
-        .ok_or_else(|| LabError::Unsupported(format!("host {host}: there are client, server and a")))?;
+    let host = Host::from_name(host).ok_or_else(|| {
+        LabError::Unsupported(format!("host {host}: there are client, server, a, b and switch"))
+    })?;
     if !lab::netns::exists(host) {
         return Err(LabError::Busy(format!("{} is not up: `lab up` first", host.name())));
     }

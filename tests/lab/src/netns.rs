@@ -12,7 +12,7 @@ use crate::{
     error::{LabError, Result},
     exec::{SHORT, check, check_with_input, run},
     process::ProcessRef,
-    topology::{Family, HOST_INTERFACE, Host, LINKS},
+    topology::{Family, HOST_INTERFACE, Host, LINKS, Link, Network, SyncLink},
 };
 
 /// Whether a namespace is there.
@@ -33,20 +33,60 @@ pub fn processes(host: Host) -> Vec<ProcessRef> {
 
 /// Makes the namespaces of a one-node lab, with links, addresses and routes.
 pub fn create() -> Result<()> {
-    for host in Host::SINGLE {
-        check(Command::new("ip").args(["netns", "add", host.namespace()]), SHORT)?;
-    }
-    // Before any interface exists, so that none ever has a moment with the kernel's defaults.
-    for (host, settings) in
-        [(Host::A, NODE_SYSCTLS), (Host::Client, HOST_SYSCTLS), (Host::Server, HOST_SYSCTLS)]
-    {
-        within(host, || settings.iter().try_for_each(|(key, value)| write_sysctl(key, value)))??;
-        batch(host, "link set lo up\n")?;
-    }
+    Host::SINGLE.into_iter().try_for_each(create_namespace)?;
     for link in LINKS {
-        create_link(link)?;
+        add_veth(
+            (Host::A, link.node_interface, link.node_mac),
+            (link.host, HOST_INTERFACE, Some(link.host_mac)),
+        )?;
+        node_side_up(Host::A, link.node_interface)?;
+        host_side_up(link)?;
     }
     Ok(())
+}
+
+/// Makes the namespaces of a pair's lab: the same networks with a switch in each, and the sync links.
+pub fn create_pair(sync_links: &[SyncLink]) -> Result<()> {
+    Host::ALL.into_iter().try_for_each(create_namespace)?;
+    let switch = Host::Switch;
+    let bridges = Network::BOTH.map(Network::bridge);
+    for bridge in bridges.into_iter().chain(sync_links.iter().map(|link| link.bridge())) {
+        // A plain cable: no spanning tree, no waiting, no opinion on who wants which multicast.
+        let options = "type bridge stp_state 0 forward_delay 0 mcast_snooping 0";
+        batch(switch, &format!("link add {bridge} {options}\nlink set {bridge} up\n"))?;
+    }
+    for network in Network::BOTH {
+        let link = network.link();
+        add_veth((link.host, HOST_INTERFACE, link.host_mac), (switch, network.host_port(), None))?;
+        switch_side_up(network.host_port(), &network.bridge())?;
+        host_side_up(link)?;
+        for node in Host::NODES {
+            let (interface, port) = (link.node_interface, network.node_port(node));
+            add_veth((node, interface, &network.node_mac(node)), (switch, &port, None))?;
+            switch_side_up(&port, &network.bridge())?;
+            node_side_up(node, interface)?;
+        }
+    }
+    for link in sync_links {
+        for node in Host::NODES {
+            let port = link.node_port(node);
+            add_veth((node, link.name(), &link.node_mac(node)), (switch, &port, None))?;
+            switch_side_up(&port, &link.bridge())?;
+            node_side_up(node, link.name())?;
+        }
+    }
+    Ok(())
+}
+
+fn create_namespace(host: Host) -> Result<()> {
+    check(Command::new("ip").args(["netns", "add", host.namespace()]), SHORT)?;
+    // Before any interface exists, so that none ever has a moment with the kernel's defaults.
+    let settings = match host {
+        Host::Client | Host::Server => HOST_SYSCTLS,
+        Host::A | Host::B | Host::Switch => NODE_SYSCTLS,
+    };
+    within(host, || settings.iter().try_for_each(|(key, value)| write_sysctl(key, value)))??;
+    batch(host, "link set lo up\n")
 }
 
 /// Removes every namespace of the lab; veths go with them.
@@ -127,32 +167,45 @@ fn write_sysctl(key: &str, value: &str) -> Result<()> {
     }
 }
 
-fn create_link(link: crate::topology::Link) -> Result<()> {
-    let (node, host) = (Host::A.namespace(), link.host.namespace());
-    check_with_input(
-        Command::new("ip").args(["-batch", "-"]),
-        &format!(
-            "link add {} netns {node} address {} mtu 1500 type veth peer name {HOST_INTERFACE} netns {host} address {} mtu 1500\n",
-            link.node_interface, link.node_mac, link.host_mac
-        ),
-        SHORT,
-    )?;
-    batch(Host::A, &format!("link set {0} arp off\nlink set {0} up\n", link.node_interface))?;
-    let mut host_lines = format!("link set {HOST_INTERFACE} up\n");
+/// A cable between two places. Where no MAC is given the kernel draws one.
+fn add_veth(one: (Host, &str, &str), other: (Host, &str, Option<&str>)) -> Result<()> {
+    let other_mac = other.2.map_or_else(String::new, |mac| format!(" address {mac}"));
+    let line = format!(
+        "link add {} netns {} address {} mtu 1500 type veth peer name {} netns {}{other_mac} mtu 1500\n",
+        one.1,
+        one.0.namespace(),
+        one.2,
+        other.1,
+        other.0.namespace(),
+    );
+    check_with_input(Command::new("ip").args(["-batch", "-"]), &line, SHORT).map(drop)
+}
+
+fn node_side_up(node: Host, interface: &str) -> Result<()> {
+    batch(node, &format!("link set {interface} arp off\nlink set {interface} up\n"))?;
+    offloads_off(node, interface)
+}
+
+fn switch_side_up(port: &str, bridge: &str) -> Result<()> {
+    // Its offloads may stay: nothing but whole frames comes in at the other ends.
+    batch(Host::Switch, &format!("link set {port} master {bridge}\nlink set {port} up\n"))
+}
+
+fn host_side_up(link: Link) -> Result<()> {
+    let mut lines = format!("link set {HOST_INTERFACE} up\n");
     for family in Family::BOTH {
         if let (Some(own), Some(gateway)) = (link.host.address(family), link.host.gateway(family)) {
             let nodad = if family == Family::V6 { " nodad" } else { "" };
-            host_lines +=
-                &format!("address add {own}/{} dev {HOST_INTERFACE}{nodad}\n", family.prefix_length());
-            host_lines += &format!("route add default via {gateway} dev {HOST_INTERFACE}\n");
+            lines += &format!("address add {own}/{} dev {HOST_INTERFACE}{nodad}\n", family.prefix_length());
+            lines += &format!("route add default via {gateway} dev {HOST_INTERFACE}\n");
         }
     }
-    batch(link.host, &host_lines)?;
-    offloads_off(Host::A, link.node_interface)?;
+    batch(link.host, &lines)?;
     offloads_off(link.host, HOST_INTERFACE)
 }
 
-fn batch(host: Host, lines: &str) -> Result<()> {
+/// Lines for `ip -batch` in a host's namespace.
+pub(crate) fn batch(host: Host, lines: &str) -> Result<()> {
     check_with_input(Command::new("ip").args(["-n", host.namespace(), "-batch", "-"]), lines, SHORT).map(drop)
 }
 

@@ -47,6 +47,16 @@ impl Node {
         Ok(node)
     }
 
+    /// A node that an earlier program has put up.
+    pub fn attach(host: Host) -> Self {
+        Self { host, dir: Path::new(RUN_DIR).join(host.name()), daemon: None }
+    }
+
+    /// Its folder.
+    pub fn dir_of(host: Host) -> PathBuf {
+        Path::new(RUN_DIR).join(host.name())
+    }
+
     /// Where it runs.
     pub fn host(&self) -> Host {
         self.host
@@ -94,6 +104,12 @@ impl Node {
 
     /// Starts the daemon and waits until it answers.
     pub fn start(&mut self) -> Result<()> {
+        self.spawn()?;
+        self.ready()
+    }
+
+    /// Starts the daemon.
+    pub fn spawn(&mut self) -> Result<()> {
         let program = find_program("understudyd", "UNDERSTUDYD")?;
         let log = OpenOptions::new()
             .create(true)
@@ -107,6 +123,11 @@ impl Node {
         // Not in our process group: an interrupt at the terminal is for the lab, which then ends the daemon.
         command.process_group(0);
         self.daemon = Some(Running::start(&mut command)?);
+        Ok(())
+    }
+
+    /// Waits until the daemon answers.
+    pub fn ready(&mut self) -> Result<()> {
         self.wait_ready(READY_LIMIT)
     }
 

@@ -111,6 +111,7 @@ impl Status {
             })
             .collect();
         let up = Host::SINGLE.into_iter().all(netns::exists)
+            && (nodes.len() < 2 || Host::ALL.into_iter().all(netns::exists))
             && !nodes.is_empty()
             && nodes.iter().all(|node| node.pid.is_some());
         Self { up, detached, namespaces, hosts, nodes }

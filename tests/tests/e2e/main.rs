@@ -7,6 +7,7 @@ mod forwarding;
 mod icmp;
 mod lifecycle;
 mod operator;
+mod pair;
 mod policy;
 mod sessions;
 mod silence;

@@ -1,0 +1,3 @@
+//! The pair in the lab: two nodes between the hosts, and every fault that a test can make.
+
+mod cables;
