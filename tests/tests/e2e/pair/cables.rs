@@ -6,7 +6,7 @@ use lab::{
     Family, Host, Lab, LabOptions, Network, PairSettings, SyncLink, exec,
     faults::{self, Cable},
     forwarder::{Direction, Impairment},
-    frames::{FramePort, FrameTap},
+    frames::{FramePort, FrameTap, SeenFrame, mac},
     netns,
     node::{Node, find_program},
     traffic::ping,
@@ -69,16 +69,10 @@ fn both_nodes_configurations_are_good() {
 #[test]
 fn the_kernels_of_both_nodes_and_of_the_switch_are_silent() {
     let _lab = cables(1);
-    let taps =
-        [(Host::Client, "eth0"), (Host::Server, "eth0"), (Host::Switch, "sync0-a")].map(|(host, name)| {
-            let own: &'static str = match host {
-                Host::Client => Network::Lan.link().host_mac,
-                Host::Server => Network::Wan.link().host_mac,
-                _ => "",
-            };
-            FrameTap::start(host, name, move |frame| !own.ends_with(&format!("{:02x}", frame.from()[5])))
-                .unwrap()
-        });
+    let [client, server] = Network::BOTH.map(|network| mac(network.link().host_mac));
+    let of_a_node = move |frame: &SeenFrame| frame.from() != client && frame.from() != server;
+    let taps = [(Host::Client, "eth0"), (Host::Server, "eth0"), (Host::Switch, "sync0-a")]
+        .map(|(host, interface)| FrameTap::start(host, interface, of_a_node).unwrap());
     for network in Network::BOTH {
         let link = network.link();
         for family in Family::BOTH {
