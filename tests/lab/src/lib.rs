@@ -13,6 +13,7 @@
 pub mod baseline;
 pub mod config;
 pub mod control;
+pub mod crowd;
 pub mod demo;
 pub mod echo;
 pub mod error;
@@ -28,8 +29,10 @@ pub mod probe;
 pub mod process;
 pub mod report;
 pub mod servers;
+pub mod ssh;
 pub mod state;
 pub mod status;
+pub mod stream;
 pub mod topology;
 pub mod traffic;
 

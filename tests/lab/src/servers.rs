@@ -123,7 +123,7 @@ impl IperfServer {
 }
 
 /// Waits until somebody listens on a TCP port, without connecting: a probe would be a session of its own.
-fn wait_listening(running: &mut Running, host: Host, port: u16, log: &Path) -> Result<()> {
+pub(crate) fn wait_listening(running: &mut Running, host: Host, port: u16, log: &Path) -> Result<()> {
     let name = format!("server on port {port}");
     let mut ended = None;
     let listening = exec::wait_for(&name, START_LIMIT, || {

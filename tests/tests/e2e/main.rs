@@ -6,6 +6,7 @@
 mod forwarding;
 mod icmp;
 mod lifecycle;
+mod machinery;
 mod operator;
 mod pair;
 mod policy;
