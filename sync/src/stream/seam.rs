@@ -72,6 +72,9 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// How many reasons there are.
+    pub const COUNT: usize = 4;
+
     /// Back from the wire.
     #[must_use]
     pub const fn from_wire(raw: u8) -> Option<Self> {

@@ -1,0 +1,354 @@
+//! What was sent and not acknowledged: as names, never as bytes (design §5).
+//!
+//! A datagram is remembered by the handles whose sessions it carried and the deletes in it. When it is
+//! acknowledged the names are dropped; when it is lost the stream marks them and sends the sessions as
+//! they are then. How many datagrams may be under way follows the acks, as in TCP: doubled while all goes
+//! well, cut once a round trip when something is lost, and down to a probe when nothing is heard.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use crate::datagram::Ack;
+use crate::ids::{Micros, Seq, SessionHandle};
+use crate::record::Delete;
+
+/// Datagrams from the oldest outstanding one to the newest.
+pub(super) const MAX_SPAN: usize = 1_024;
+/// Sessions in them.
+pub(super) const MAX_SESSIONS: usize = 1 << 16;
+/// Deletes in them.
+pub(super) const MAX_DELETES: usize = 1 << 14;
+const FIRST_WINDOW: u32 = 64;
+const LEAST_WINDOW: u32 = 16;
+/// A datagram is given up if one that was sent so many later has arrived.
+const REORDERED: u64 = 16;
+const FIRST_TIMEOUT: Micros = Micros::from_millis(100);
+const LEAST_TIMEOUT: Micros = Micros::from_millis(20);
+const LONGEST_TIMEOUT: Micros = Micros::from_millis(250);
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fate {
+    UnderWay,
+    Acked,
+    Lost,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    at: Micros,
+    fate: Fate,
+    sessions: u16,
+    deletes: u16,
+    sessions_at: u64,
+    deletes_at: u64,
+}
+
+/// A datagram that was given up.
+#[derive(Clone, Debug)]
+pub(super) struct Lost {
+    pub seq: u64,
+    sessions: Range<u64>,
+    deletes: Range<u64>,
+}
+
+/// The datagrams of one stream that are not yet settled.
+#[derive(Clone, Debug)]
+pub(super) struct Flight {
+    /// The number of `sent[0]`.
+    front: u64,
+    sent: VecDeque<Sent>,
+    sessions: VecDeque<u32>,
+    sessions_at: u64,
+    deletes: VecDeque<Delete>,
+    deletes_at: u64,
+    under_way: u32,
+    sessions_under_way: u32,
+    deletes_under_way: u32,
+    /// The highest number that was acknowledged.
+    acked: u64,
+    /// What the partner's fullest ring takes.
+    room: u32,
+    window: u32,
+    slow_start: u32,
+    grown: u32,
+    /// Losses below this number were answered by the last cut.
+    cut_until: u64,
+    rtt: Option<(u64, u64)>,
+    ack_delay: Micros,
+    backoff: u32,
+    /// What the open datagram has so far.
+    open: (u16, u16),
+}
+
+impl Flight {
+    pub fn new(ack_delay: Micros) -> Self {
+        Self {
+            front: 1,
+            sent: VecDeque::with_capacity(MAX_SPAN),
+            sessions: VecDeque::with_capacity(MAX_SESSIONS),
+            sessions_at: 0,
+            deletes: VecDeque::new(),
+            deletes_at: 0,
+            under_way: 0,
+            sessions_under_way: 0,
+            deletes_under_way: 0,
+            acked: 0,
+            room: 256,
+            window: FIRST_WINDOW,
+            slow_start: u32::MAX,
+            grown: 0,
+            cut_until: 0,
+            rtt: None,
+            ack_delay,
+            backoff: 0,
+            open: (0, 0),
+        }
+    }
+
+    /// The number that the next datagram gets.
+    pub fn next_seq(&self) -> u64 {
+        self.front + self.sent.len() as u64
+    }
+
+    /// The lowest number that is still outstanding, or the next one.
+    pub const fn floor(&self) -> u64 {
+        self.front
+    }
+
+    pub const fn datagrams(&self) -> u32 {
+        self.under_way
+    }
+
+    pub const fn sessions(&self) -> u32 {
+        self.sessions_under_way
+    }
+
+    pub const fn deletes(&self) -> u32 {
+        self.deletes_under_way
+    }
+
+    /// The partner's room as last advertised.
+    pub const fn room(&self) -> u32 {
+        self.room
+    }
+
+    /// Smoothed round trip, until an ack of everything may have come.
+    pub fn round_trip(&self) -> Micros {
+        self.rtt.map_or(FIRST_TIMEOUT, |(smooth, _)| Micros(smooth))
+    }
+
+    /// When the oldest datagram under way was sent.
+    pub fn oldest(&self) -> Option<Micros> {
+        self.sent.front().map(|sent| sent.at)
+    }
+
+    /// After how long without an ack everything under way is lost.
+    pub fn timeout(&self) -> Micros {
+        let base = self.rtt.map_or(FIRST_TIMEOUT, |(smooth, spread)| {
+            Micros(smooth + 4 * spread).after(self.ack_delay).max(LEAST_TIMEOUT)
+        });
+        Micros(base.0 << self.backoff.min(8)).min(LONGEST_TIMEOUT.max(base))
+    }
+
+    /// Whether a datagram may be sent now.
+    pub fn may_send(&self) -> bool {
+        if self.under_way == 0 {
+            return true;
+        }
+        let full = self.sent.len() >= MAX_SPAN
+            || self.sessions.len() + usize::from(u8::MAX) > MAX_SESSIONS
+            || self.deletes.len() + usize::from(u16::MAX >> 4) > MAX_DELETES;
+        let records = self.sessions_under_way + self.deletes_under_way;
+        !full && self.backoff == 0 && self.under_way < self.window && records < self.room
+    }
+
+    /// Names a session that is in the datagram under construction.
+    pub fn push_session(&mut self, handle: SessionHandle) {
+        self.sessions.push_back(handle.0);
+        self.open.0 += 1;
+    }
+
+    /// Names a delete that is in the datagram under construction.
+    pub fn push_delete(&mut self, delete: Delete) {
+        self.deletes.push_back(delete);
+        self.open.1 += 1;
+    }
+
+    /// Sessions in the datagram under construction.
+    pub const fn open_sessions(&self) -> u16 {
+        self.open.0
+    }
+
+    /// The datagram under construction goes out.
+    pub fn commit(&mut self, now: Micros) {
+        let (sessions, deletes) = std::mem::take(&mut self.open);
+        self.sent.push_back(Sent {
+            at: now,
+            fate: Fate::UnderWay,
+            sessions,
+            deletes,
+            sessions_at: self.sessions_at + self.sessions.len() as u64 - u64::from(sessions),
+            deletes_at: self.deletes_at + self.deletes.len() as u64 - u64::from(deletes),
+        });
+        self.under_way += 1;
+        self.sessions_under_way += u32::from(sessions);
+        self.deletes_under_way += u32::from(deletes);
+    }
+
+    /// The session at a place in a datagram, as long as it is remembered.
+    pub fn session_at(&self, low: u16, index: u8) -> Option<(u64, SessionHandle)> {
+        let ahead = low.wrapping_sub(self.front as u16);
+        let sent = self.sent.get(usize::from(ahead))?;
+        if u16::from(index) >= sent.sessions {
+            return None;
+        }
+        let at = sent.sessions_at + u64::from(index) - self.sessions_at;
+        let handle = self.sessions.get(usize::try_from(at).ok()?)?;
+        Some((self.front + u64::from(ahead), SessionHandle(*handle)))
+    }
+
+    /// Takes an ack in. False if it covers what was never sent. How many datagrams it settled stands in
+    /// the second place.
+    pub fn acknowledge(&mut self, ack: &Ack<'_>, now: Micros) -> Option<u32> {
+        if ack.cumulative.0 >= self.next_seq() {
+            return None;
+        }
+        self.room = ack.window;
+        let reach = ack.cumulative.0 + 8 * ack.bitmap.len() as u64;
+        let mut settled = 0;
+        let mut newest = None;
+        for (seq, sent) in (self.front..=reach).zip(self.sent.iter_mut()) {
+            if sent.fate != Fate::UnderWay || !ack.covers(Seq(seq)) {
+                continue;
+            }
+            sent.fate = Fate::Acked;
+            settled += 1;
+            self.under_way -= 1;
+            self.sessions_under_way -= u32::from(sent.sessions);
+            self.deletes_under_way -= u32::from(sent.deletes);
+            newest = Some((seq, sent.at));
+        }
+        if let Some((seq, at)) = newest {
+            self.acked = self.acked.max(seq);
+            self.measure(now.since(at).0);
+            self.backoff = 0;
+            self.grow(settled);
+        }
+        self.drop_settled();
+        Some(settled)
+    }
+
+    /// A sign of life: what waits may be tried at once.
+    pub fn encourage(&mut self) {
+        self.backoff = 0;
+    }
+
+    fn measure(&mut self, sample: u64) {
+        self.rtt = Some(match self.rtt {
+            None => (sample, sample / 2),
+            Some((smooth, spread)) => {
+                let spread = (3 * spread + smooth.abs_diff(sample)) / 4;
+                ((7 * smooth + sample) / 8, spread)
+            }
+        });
+    }
+
+    fn grow(&mut self, settled: u32) {
+        if self.window < self.slow_start {
+            self.window += settled;
+        } else {
+            self.grown += settled;
+            if self.grown >= self.window {
+                self.grown -= self.window;
+                self.window += 1;
+            }
+        }
+        self.window = self.window.min(MAX_SPAN as u32);
+    }
+
+    fn drop_settled(&mut self) {
+        while let Some(sent) = self.sent.front().filter(|sent| sent.fate != Fate::UnderWay) {
+            let (sessions, deletes) = (usize::from(sent.sessions), usize::from(sent.deletes));
+            self.sessions.drain(..sessions);
+            self.deletes.drain(..deletes);
+            self.sessions_at += sessions as u64;
+            self.deletes_at += deletes as u64;
+            self.sent.pop_front();
+            self.front += 1;
+        }
+    }
+
+    /// The oldest datagram that must be given up by now. The caller takes its names, then asks again and,
+    /// when there is none left, calls [`Flight::forget_lost`].
+    pub fn next_lost(&mut self, now: Micros) -> Option<Lost> {
+        let patience = self.round_trip();
+        let patience = Micros(patience.0 + (patience.0 / 4).max(1_000));
+        let overtaken = self.acked.saturating_sub(REORDERED);
+        let at = (self.front..)
+            .zip(self.sent.iter())
+            .take_while(|&(seq, _)| seq <= overtaken)
+            .position(|(_, sent)| sent.fate == Fate::UnderWay && now.since(sent.at) > patience)?;
+        let lost = self.give_up(at)?;
+        if lost.seq >= self.cut_until {
+            self.slow_start = (self.window * 7 / 10).max(LEAST_WINDOW);
+            self.window = self.slow_start;
+            self.cut_until = self.next_seq();
+        }
+        Some(lost)
+    }
+
+    /// When everything under way is lost if no ack comes.
+    pub fn deadline(&self) -> Micros {
+        // What was acknowledged out of order proves that the partner lives, but not for ever.
+        self.sent
+            .iter()
+            .find(|sent| sent.fate == Fate::UnderWay)
+            .map_or(Micros::NEVER, |sent| sent.at.after(self.timeout()))
+    }
+
+    /// The timeout is over: everything under way will be lost, and only a probe may follow.
+    pub fn time_out(&mut self) {
+        self.slow_start = (self.window / 2).max(LEAST_WINDOW);
+        self.window = LEAST_WINDOW;
+        self.backoff = (self.backoff + 1).min(8);
+        self.cut_until = self.next_seq();
+    }
+
+    /// Gives up the oldest datagram under way, whatever its age.
+    pub fn next_under_way(&mut self) -> Option<Lost> {
+        let at = self.sent.iter().position(|sent| sent.fate == Fate::UnderWay)?;
+        self.give_up(at)
+    }
+
+    fn give_up(&mut self, at: usize) -> Option<Lost> {
+        let sent = self.sent.get_mut(at)?;
+        sent.fate = Fate::Lost;
+        self.under_way -= 1;
+        self.sessions_under_way -= u32::from(sent.sessions);
+        self.deletes_under_way -= u32::from(sent.deletes);
+        Some(Lost {
+            seq: self.front + at as u64,
+            sessions: sent.sessions_at..sent.sessions_at + u64::from(sent.sessions),
+            deletes: sent.deletes_at..sent.deletes_at + u64::from(sent.deletes),
+        })
+    }
+
+    /// The sessions of a lost datagram.
+    pub fn sessions_of(&self, lost: &Lost) -> impl Iterator<Item = SessionHandle> + '_ {
+        let first = lost.sessions.start - self.sessions_at;
+        let last = lost.sessions.end - self.sessions_at;
+        self.sessions.range(first as usize..last as usize).map(|&handle| SessionHandle(handle))
+    }
+
+    /// The deletes of a lost datagram.
+    pub fn deletes_of(&self, lost: &Lost) -> impl Iterator<Item = &Delete> + '_ {
+        let first = lost.deletes.start - self.deletes_at;
+        let last = lost.deletes.end - self.deletes_at;
+        self.deletes.range(first as usize..last as usize)
+    }
+
+    /// Drops the names of what was given up, and raises the floor.
+    pub fn forget_lost(&mut self) {
+        self.drop_settled();
+    }
+}

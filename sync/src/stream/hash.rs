@@ -1,0 +1,191 @@
+//! What a session weighs in a digest.
+//!
+//! A bucket is chosen by the key alone, so that a delete, which knows nothing else, finds it. The weight
+//! goes over the key, the reply key and the version, not over the TCP numbers: those move with each packet
+//! and are sent as they are at the moment of sending, so that a record that is sent again in the same
+//! version has others, of which the partner keeps the first. A version names one state, and what arrived
+//! under it was authenticated; whether memory still holds it is what [`Hasher::check`] is for, which goes
+//! over everything and is compared with itself only.
+//!
+//! The function is SipHash-1-3 under a key of the pair: whoever opens sessions cannot aim at a bucket.
+
+use crate::record::{Addresses, Canonical, Key, Record, Session, Tuple};
+
+/// Buckets of a digest.
+pub(super) const BUCKETS: usize = 1 << 16;
+/// Where the bucket stands in a weight.
+const BUCKET_SHIFT: u32 = 48;
+
+/// The bucket of a weight.
+pub(super) const fn bucket_of(word: u64) -> u16 {
+    (word >> BUCKET_SHIFT) as u16
+}
+
+/// Hashes under the pair's digest key.
+#[derive(Clone, Debug)]
+pub(super) struct Hasher {
+    key: [u64; 2],
+}
+
+impl Hasher {
+    pub fn new(key: [u8; 16]) -> Self {
+        let [low, high] = zerocopy::transmute!(key);
+        Self { key: [u64::from_le_bytes(low), u64::from_le_bytes(high)] }
+    }
+
+    /// The bucket of a key.
+    pub fn bucket(&self, key: &Key) -> u16 {
+        bucket_of(self.key_hash(key))
+    }
+
+    /// The weight of a session: never 0, its bucket in the upper bits.
+    pub fn word(&self, session: &Session) -> u64 {
+        let key = self.key_hash(&session.key);
+        let mut sip = Sip::new(self.key);
+        sip.word(key);
+        sip.word(session.version.0);
+        let same_family = session.key.tuple.addresses.is_v6();
+        if let Some(reply) = session.reply.filter(|reply| reply.addresses.is_v6() == same_family) {
+            self.tuple(&mut sip, &reply);
+        }
+        let spread = sip.finish() >> (64 - BUCKET_SHIFT);
+        u64::from(bucket_of(key)) << BUCKET_SHIFT | spread.max(1)
+    }
+
+    /// Everything that a mirrored session holds, for finding changes in memory.
+    pub fn check(&self, session: &Session) -> u32 {
+        let mut steady = *session;
+        steady.rule.generation = 0;
+        let canonical = Canonical::of(&Record::Session(steady));
+        let mut sip = Sip::new(self.key);
+        for chunk in canonical.as_bytes().chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            sip.word(u64::from_le_bytes(word));
+        }
+        sip.finish() as u32
+    }
+
+    fn key_hash(&self, key: &Key) -> u64 {
+        let mut sip = Sip::new(self.key);
+        sip.word(u64::from(key.proto) | u64::from(key.vrf) << 8);
+        self.tuple(&mut sip, &key.tuple);
+        sip.finish()
+    }
+
+    fn tuple(&self, sip: &mut Sip, tuple: &Tuple) {
+        let ports = u64::from(tuple.ports[0]) | u64::from(tuple.ports[1]) << 16;
+        match &tuple.addresses {
+            Addresses::V4([source, destination]) => {
+                sip.word(u64::from(u32::from_le_bytes(*source)) | ports << 32);
+                sip.word(u64::from(u32::from_le_bytes(*destination)));
+            }
+            Addresses::V6(both) => {
+                for address in both {
+                    let [low, high]: [[u8; 8]; 2] = zerocopy::transmute!(*address);
+                    sip.word(u64::from_le_bytes(low));
+                    sip.word(u64::from_le_bytes(high));
+                }
+                sip.word(ports | 1 << 63);
+            }
+        }
+    }
+}
+
+/// SipHash-1-3 over whole words.
+struct Sip {
+    v: [u64; 4],
+    words: u64,
+}
+
+impl Sip {
+    fn new([k0, k1]: [u64; 2]) -> Self {
+        Self {
+            v: [
+                k0 ^ 0x736f_6d65_7073_6575,
+                k1 ^ 0x646f_7261_6e64_6f6d,
+                k0 ^ 0x6c79_6765_6e65_7261,
+                k1 ^ 0x7465_6462_7974_6573,
+            ],
+            words: 0,
+        }
+    }
+
+    #[inline(always)]
+    fn round(&mut self) {
+        let [mut a, mut b, mut c, mut d] = self.v;
+        a = a.wrapping_add(b);
+        c = c.wrapping_add(d);
+        b = b.rotate_left(13) ^ a;
+        d = d.rotate_left(16) ^ c;
+        a = a.rotate_left(32);
+        c = c.wrapping_add(b);
+        a = a.wrapping_add(d);
+        b = b.rotate_left(17) ^ c;
+        d = d.rotate_left(21) ^ a;
+        c = c.rotate_left(32);
+        self.v = [a, b, c, d];
+    }
+
+    #[inline(always)]
+    fn word(&mut self, word: u64) {
+        self.v[3] ^= word;
+        self.round();
+        self.v[0] ^= word;
+        self.words += 1;
+    }
+
+    fn finish(mut self) -> u64 {
+        let last = self.words << 59;
+        self.word(last);
+        self.v[2] ^= 0xff;
+        for _ in 0..3 {
+            self.round();
+        }
+        self.v[0] ^ self.v[1] ^ self.v[2] ^ self.v[3]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::Hasher as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ids::Version;
+    use crate::record::Lifetime;
+    use crate::record::arbitrary::session;
+
+    proptest! {
+        /// The standard library's default hasher is SipHash-1-3 under the key of zeros.
+        #[test]
+        fn it_is_siphash_1_3(words: Vec<u64>) {
+            let mut sip = Sip::new([0, 0]);
+            let mut theirs = std::collections::hash_map::DefaultHasher::new();
+            for word in words {
+                sip.word(word);
+                theirs.write(&word.to_le_bytes());
+            }
+            prop_assert_eq!(sip.finish(), theirs.finish());
+        }
+
+        #[test]
+        fn a_weight_follows_key_and_version_only(session in session(), counter: u64) {
+            let hasher = Hasher::new([7; 16]);
+            let word = hasher.word(&session);
+            prop_assert_eq!(bucket_of(word), hasher.bucket(&session.key));
+            let mut later = session;
+            (later.remaining, later.age_s, later.counters) = (Lifetime::MAX, Some(1), None);
+            prop_assert_eq!(hasher.check(&later), hasher.check(&session));
+            if let crate::record::State::Tcp(tcp) = &mut later.state {
+                tcp.halves[0].end = tcp.halves[0].end.wrapping_add(1);
+                prop_assert_ne!(hasher.check(&later), hasher.check(&session));
+            }
+            prop_assert_eq!(hasher.word(&later), word);
+            later.version = Version(counter);
+            prop_assert_eq!(hasher.word(&later) == word, later.version == session.version);
+            prop_assert_ne!(Hasher::new([8; 16]).word(&session), word);
+        }
+    }
+}

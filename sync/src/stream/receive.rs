@@ -1,0 +1,343 @@
+//! The standby's side: datagrams in, records to their owners, acks out.
+
+use std::collections::VecDeque;
+
+use super::message::{Have, Mark, Nak, kind, read_ask, read_digests};
+use super::outcome::{Errand, Label};
+use super::tombstones::Tombstones;
+use super::window::{Admission, Window};
+use super::{Config, Event, Role, Sink, Stream};
+use crate::datagram::{Ack, Malformed, Prefix};
+use crate::ids::{Micros, Seq};
+use crate::membership::Mirror;
+use crate::record::{Record, RecordWriter, Runs, kinds};
+
+/// Records in a datagram, at most: what a jumbo frame could carry of the shortest.
+const MAX_RECORDS: u32 = 1_024;
+/// Sessions in a datagram, at most: their places are counted in a byte.
+pub(super) const MAX_SESSIONS: u16 = 255;
+/// Datagrams that are applied between two acks, at most.
+const ACK_EVERY: u32 = 16;
+/// An ack that said less room than this is followed by another one when there is more.
+const LITTLE_ROOM: u32 = 1_024;
+
+/// What the standby keeps.
+#[derive(Debug)]
+pub(super) struct Follower {
+    pub window: Window,
+    pub tombstones: Tombstones,
+    pub naks: VecDeque<Nak>,
+    pub mirror: Mirror,
+    /// The datagram of the last mark.
+    marked_at: u64,
+    ack_at: Option<Micros>,
+    applied_since_ack: u32,
+    room: u32,
+    room_told: u32,
+    ack_delay: Micros,
+    /// Something is left over from the last turn.
+    pub hurry: bool,
+}
+
+impl Follower {
+    pub fn new(config: &Config) -> Self {
+        Self {
+            window: Window::new(),
+            tombstones: Tombstones::new(config.tombstones),
+            naks: VecDeque::new(),
+            mirror: Mirror::None,
+            marked_at: 0,
+            ack_at: None,
+            applied_since_ack: 0,
+            room: 0,
+            room_told: 0,
+            ack_delay: config.ack_delay,
+            hurry: false,
+        }
+    }
+
+    pub const fn mirror(&self) -> Mirror {
+        self.mirror
+    }
+
+    pub fn partner_restarted(&mut self, held: u32) {
+        self.window.reset();
+        self.tombstones.clear();
+        self.naks.clear();
+        self.marked_at = 0;
+        self.mirror = if held > 0 { Mirror::Partial } else { Mirror::None };
+    }
+
+    pub fn disconnected(&mut self) {
+        if self.mirror == Mirror::Complete {
+            self.mirror = Mirror::Stale;
+        }
+    }
+
+    pub const fn connected(&mut self, now: Micros) {
+        // The partner may be waiting for a sign.
+        self.ack_at = Some(now);
+    }
+
+    pub const fn discarded(&mut self) {
+        self.mirror = Mirror::None;
+    }
+
+    /// An outcome came in: the datagram that it belongs to.
+    pub fn applied(&mut self, low: u16, now: Micros) -> Option<u64> {
+        let (seq, complete) = self.window.outcome(low)?;
+        if complete {
+            self.completed(now);
+        }
+        Some(seq)
+    }
+
+    fn completed(&mut self, now: Micros) {
+        self.applied_since_ack += 1;
+        let at = if self.applied_since_ack >= ACK_EVERY { now } else { now.after(self.ack_delay) };
+        self.ack_by(at);
+    }
+
+    pub fn ack_by(&mut self, at: Micros) {
+        self.ack_at = Some(self.ack_at.map_or(at, |old| old.min(at)));
+    }
+
+    pub fn look_at_room(&mut self, room: u32, now: Micros) {
+        self.room = room;
+        if self.room_told < LITTLE_ROOM && room > self.room_told.saturating_mul(2).max(64) {
+            self.ack_by(now);
+        }
+    }
+
+    pub const fn ack_deadline(&self) -> Micros {
+        match self.ack_at {
+            Some(at) => at,
+            None => Micros::NEVER,
+        }
+    }
+}
+
+impl Stream {
+    pub(super) fn start_following(&mut self, was_following: bool, now: Micros) {
+        self.follow.window.reset();
+        self.follow.tombstones.clear();
+        self.follow.naks.clear();
+        self.follow.marked_at = 0;
+        self.table.forget_sequence();
+        if !was_following {
+            self.table.reset();
+            self.follow.mirror = Mirror::Partial;
+        }
+        self.follow.connected(now);
+    }
+
+    /// Takes in the body of a data datagram.
+    ///
+    /// # Errors
+    /// [`Malformed`] if it says nothing that a partner of any release would say; nothing was changed.
+    pub fn data(&mut self, now: Micros, body: &[u8], sink: &mut impl Sink) -> Result<(), Malformed> {
+        let (prefix, bytes) = Prefix::read(body)?;
+        let (seq, floor) = (prefix.seq.0, prefix.floor.0);
+        if seq == 0 || floor == 0 {
+            return Err(Malformed);
+        }
+        let (records, deletes) = survey(bytes)?;
+        if !self.is_of_this_stream(&prefix) {
+            return Ok(());
+        }
+        self.follow.look_at_room(sink.room(), now);
+        let (admission, passed) = self.follow.window.admit(seq, floor);
+        self.counters.passed += passed;
+        self.settle_floor(floor);
+        self.follow.ack_by(now.after(self.config.ack_delay));
+        match admission {
+            Admission::Late => self.counters.refused_late += 1,
+            Admission::Ahead => self.counters.refused_ahead += 1,
+            Admission::Take => self.take(now, &prefix, bytes, records, deletes, sink),
+        }
+        Ok(())
+    }
+
+    fn is_of_this_stream(&mut self, prefix: &Prefix) -> bool {
+        let term = prefix.shared.term;
+        if term < self.term {
+            self.counters.refused_late_term += 1;
+            if !std::mem::replace(&mut self.late_term_told, true) {
+                self.tell(Event::LateTerm { term });
+            }
+            return false;
+        }
+        if self.role != Role::Following || term > self.term {
+            self.counters.refused_other_term += 1;
+            return false;
+        }
+        true
+    }
+
+    /// What was refused and is below the floor, the sender knows.
+    fn settle_floor(&mut self, floor: u64) {
+        self.follow.naks.retain(|nak| nak.seq >= floor);
+        self.follow.tombstones.prune(self.follow.window.received_through());
+    }
+
+    fn take(
+        &mut self,
+        now: Micros,
+        prefix: &Prefix,
+        bytes: &[u8],
+        records: u32,
+        deletes: u32,
+        sink: &mut impl Sink,
+    ) {
+        let seq = prefix.seq.0;
+        if self.follow.room < records {
+            self.counters.refused_room += 1;
+            return;
+        }
+        let in_order = seq == self.follow.window.received_through() + 1;
+        if !in_order && deletes as usize > self.follow.tombstones.room() {
+            self.counters.refused_tombstones += 1;
+            return;
+        }
+        if self.follow.naks.len() + records as usize > self.max_naks() {
+            self.counters.refused_naks += 1;
+            return;
+        }
+        let Some(handed) = self.hand_over(prefix, bytes, in_order, sink) else {
+            self.counters.refused_room += 1;
+            return;
+        };
+        self.counters.datagrams_received += 1;
+        self.counters.records_received += u64::from(records);
+        self.follow.room = self.follow.room.saturating_sub(u32::from(handed));
+        self.follow.window.start(seq, handed);
+        if handed == 0 {
+            self.follow.completed(now);
+        }
+        self.follow.tombstones.prune(self.follow.window.received_through());
+        if self.follow.window.has_gap() {
+            self.follow.ack_by(now);
+        }
+        self.control(now, seq, bytes);
+    }
+
+    /// Refusals that fit into one ack.
+    fn max_naks(&self) -> usize {
+        let space = self.config.max_body.saturating_sub(Ack::LEN + 255 + 64);
+        (space / 2 / Nak::LEN).max(MAX_SESSIONS as usize)
+    }
+
+    /// Hands all records to their owners: how many outcomes are to come. `None` if a ring was full although
+    /// it had room: what was handed over does no harm, and the sender will repair the rest.
+    fn hand_over(
+        &mut self,
+        prefix: &Prefix,
+        bytes: &[u8],
+        in_order: bool,
+        sink: &mut impl Sink,
+    ) -> Option<u16> {
+        let seq = prefix.seq.0;
+        let (mut handed, mut index) = (0, 0_u16);
+        for run in Runs::new(bytes) {
+            if !(kinds::TCP..=kinds::DELETE).contains(&run.kind) {
+                continue;
+            }
+            let Some(record) = Record::decode(run, &prefix.shared) else {
+                self.counters.skipped += 1;
+                index += u16::from(run.kind != kinds::DELETE);
+                continue;
+            };
+            let place = index;
+            let (word, check) = match &record {
+                Record::Session(session) => {
+                    index += 1;
+                    if self.follow.tombstones.covers(session, seq) {
+                        self.counters.buried += 1;
+                        continue;
+                    }
+                    (self.hasher.word(session), self.hasher.check(session))
+                }
+                Record::Delete(delete) => {
+                    if !in_order {
+                        self.follow.tombstones.bury(delete, seq);
+                    }
+                    (0, 0)
+                }
+                Record::Mention(_) => continue,
+            };
+            let index = place.min(u16::from(u8::MAX)) as u8;
+            let label = Label { errand: Errand::Record, epoch: self.epoch, index, low: seq as u16, check };
+            if !sink.hand(&record, label.tag(word)) {
+                return None;
+            }
+            handed += 1;
+        }
+        Some(handed)
+    }
+
+    fn control(&mut self, now: Micros, seq: u64, bytes: &[u8]) {
+        for run in Runs::new(bytes).filter(|run| run.kind >= kinds::FIRST_OTHER) {
+            match run.kind {
+                kind::MARK => {
+                    if let Some(mark) = Mark::read(run.body).filter(|_| seq > self.follow.marked_at) {
+                        self.follow.marked_at = seq;
+                        self.follow.mirror = mark.mirror;
+                    }
+                }
+                kind::DIGESTS => {
+                    let _ = read_digests(run.body, seq);
+                }
+                kind::ASK => {
+                    let _ = read_ask(run.body);
+                }
+                _ => self.counters.skipped += 1,
+            }
+        }
+        let _ = now;
+    }
+
+    /// The next ack, if one is due.
+    pub(super) fn transmit_ack(&mut self, now: Micros, body: &mut [u8]) -> Option<usize> {
+        if self.follow.ack_at.is_none_or(|at| at > now) {
+            return None;
+        }
+        let length = body.len().min(self.config.max_body);
+        let body = body.get_mut(..length)?;
+        let mut bitmap = [0; 255];
+        let bits = self.follow.window.bitmap(&mut bitmap);
+        let cumulative = Seq(self.follow.window.applied_through());
+        let ack = Ack { cumulative, window: self.follow.room, bitmap: &bitmap[..bits], runs: &[] };
+        let used = ack.write(body)?;
+        let mut writer = RecordWriter::new(body.get_mut(used..)?, crate::record::Shared::default());
+        let (sum, sessions) = self.table.total();
+        let have = Have { term: self.term, mark: Mark { mirror: self.follow.mirror, sessions, sum } };
+        let mut whole = writer.push_raw(kind::HAVE, have.write().bytes());
+        for nak in &self.follow.naks {
+            whole &= writer.push_raw(kind::NAK, &nak.write());
+        }
+        if !whole {
+            // A path with less room than a stream needs: what cannot be said must not be acknowledged.
+            return None;
+        }
+        let used = used + writer.len();
+        self.follow.ack_at = None;
+        self.follow.applied_since_ack = 0;
+        self.follow.room_told = self.follow.room;
+        self.counters.acks_sent += 1;
+        Some(used)
+    }
+}
+
+/// How many records and how many deletes a datagram has.
+fn survey(bytes: &[u8]) -> Result<(u32, u32), Malformed> {
+    let (mut records, mut deletes) = (0, 0);
+    let mut runs = Runs::new(bytes);
+    for run in &mut runs {
+        records += u32::from(run.kind < kinds::FIRST_OTHER);
+        deletes += u32::from(run.kind == kinds::DELETE);
+        if records > MAX_RECORDS {
+            return Err(Malformed);
+        }
+    }
+    if runs.is_torn() { Err(Malformed) } else { Ok((records, deletes)) }
+}

@@ -1,0 +1,95 @@
+//! Changes, acks, loss and bulk.
+
+use super::pair::{BAD, Pair};
+use crate::ids::Micros;
+use crate::membership::Mirror;
+
+fn settled(pair: &Pair) -> bool {
+    pair.nodes[0].stream.flushed() && pair.nodes[0].stream.proven()
+}
+
+#[test]
+fn b_22_a_new_session_is_mirrored_within_a_round_trip() {
+    let mut pair = Pair::new(64, 1);
+    pair.start();
+    pair.until(100, settled);
+    assert!(pair.nodes[0].sessions.touch(7));
+    assert!(pair.nodes[0].stream.flushed(), "it was not asked again");
+    pair.step();
+    assert!(!pair.nodes[0].stream.flushed());
+    let took = pair.until(10, |pair| pair.nodes[1].sessions.len() == 1);
+    assert!(took <= Micros(400), "{took:?}");
+    pair.until(10, settled);
+    pair.assert_equal();
+    assert_eq!(pair.nodes[1].stream.mirror(), Mirror::Complete);
+}
+
+#[test]
+fn b_19_ten_changes_before_the_sync_core_looks_cost_one_record() {
+    let mut pair = Pair::new(64, 1);
+    pair.start();
+    pair.until(100, settled);
+    for _ in 0..10 {
+        pair.nodes[0].sessions.touch(7);
+    }
+    pair.until(100, settled);
+    let sent = pair.nodes[0].stream.status(pair.now).counters.sent;
+    assert_eq!((sent.new.records, sent.refresh.records, sent.bulk.records), (1, 0, 0));
+    pair.nodes[0].sessions.touch(7);
+    pair.until(100, settled);
+    let sent = pair.nodes[0].stream.status(pair.now).counters.sent;
+    assert_eq!((sent.new.records, sent.refresh.records), (1, 1));
+    pair.assert_equal();
+}
+
+#[test]
+fn x_05_a_partner_without_memory_gets_everything_while_changes_go_on() {
+    let mut pair = Pair::new(20_000, 2);
+    for number in 0..15_000 {
+        pair.nodes[0].sessions.touch(number);
+    }
+    pair.start();
+    for number in 0..50 {
+        pair.run(1);
+        pair.nodes[0].sessions.touch(number * 7);
+        pair.nodes[0].sessions.end(number * 11 + 1);
+        pair.nodes[0].sessions.touch(15_000 + number);
+    }
+    pair.until(1_000, settled);
+    pair.assert_equal();
+    assert_eq!(pair.nodes[1].stream.mirror(), Mirror::Complete);
+}
+
+#[test]
+fn b_23_what_is_lost_is_sent_again_as_it_is_then() {
+    let mut pair = Pair::new(4_096, 3);
+    pair.channel = BAD;
+    pair.start();
+    for round in 0..200_u32 {
+        for number in 0..10 {
+            pair.nodes[0].sessions.touch(round * 10 + number);
+            pair.nodes[0].sessions.pass(round * 7 + number);
+        }
+        if round > 20 {
+            pair.nodes[0].sessions.end((round - 20) * 10);
+        }
+        pair.run(2);
+    }
+    pair.until(5_000, settled);
+    pair.assert_equal();
+    let status = pair.nodes[0].stream.status(pair.now);
+    assert!(status.counters.datagrams_lost > 10, "{status:?}");
+}
+
+#[test]
+fn x_14_a_slow_owner_slows_the_sender_and_loses_nothing() {
+    let mut pair = Pair::new(20_000, 4);
+    pair.nodes[1].sessions.ring_size = 512;
+    pair.nodes[1].sessions.speed = 20;
+    for number in 0..10_000 {
+        pair.nodes[0].sessions.touch(number);
+    }
+    pair.start();
+    pair.until(5_000, settled);
+    pair.assert_equal();
+}

@@ -1,0 +1,3 @@
+mod delta;
+mod pair;
+mod table;
