@@ -8,6 +8,7 @@ pub mod ids;
 pub mod keys;
 pub mod lease;
 pub mod membership;
+pub mod pair;
 pub mod record;
 pub mod seal;
 pub mod stream;

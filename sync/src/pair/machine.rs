@@ -8,7 +8,7 @@ use crate::ids::{Incarnation, Micros, NodeId, PathId, Term};
 use crate::keys::{self, Identity, Keys};
 use crate::membership::{Effect, Event, Notice, Role, State};
 use crate::seal::Rejection;
-use crate::stream::{self, Sink, Source, Stream};
+use crate::stream::{self, Source, Stream};
 use std::collections::VecDeque;
 
 /// Datagrams of the stream in one turn, at most: heartbeats must not wait for a bulk.

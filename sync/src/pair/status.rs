@@ -5,7 +5,6 @@ use crate::heartbeat::{Claim, Report};
 use crate::ids::{Incarnation, Term};
 use crate::keys;
 use crate::lease::RoleWord;
-use crate::heartbeat::Claim;
 use crate::membership::{Mirror, Role};
 use crate::seal::Rejections;
 use crate::stream;

@@ -1,0 +1,284 @@
+//! Two machines and a wire, without sessions: what the parts do together. Sessions, losses and crashes are
+//! the simulator's.
+
+use super::*;
+use crate::heartbeat::Report as Description;
+use crate::ids::{Incarnation, NodeId, PairId, SessionHandle};
+use crate::keys::{Entropy, Identity, PublicKey, SecretKey, Timing};
+use crate::membership::{Command, Mirror, Refusal, Role};
+use crate::record::Record;
+use crate::stream::{Ended, Outcome, Reading, Tag};
+use std::collections::VecDeque;
+
+struct Seed(u8);
+
+impl Entropy for Seed {
+    fn draw(&mut self) -> [u8; 32] {
+        self.0 = self.0.wrapping_add(1);
+        std::array::from_fn(|at| self.0.wrapping_mul(31) ^ at as u8)
+    }
+}
+
+#[derive(Default)]
+struct NoSessions;
+
+impl Source for NoSessions {
+    fn handles(&self) -> u32 {
+        16
+    }
+    fn next_changed(&mut self) -> Option<SessionHandle> {
+        None
+    }
+    fn next_ended(&mut self) -> Option<Ended> {
+        None
+    }
+    fn ends_lost(&self) -> u64 {
+        0
+    }
+    fn waiting(&self) -> u32 {
+        0
+    }
+    fn read(&mut self, _: SessionHandle) -> Reading {
+        Reading::Nothing
+    }
+}
+
+impl Sink for NoSessions {
+    fn hand(&mut self, _: &Record, _: Tag) -> bool {
+        false
+    }
+    fn room(&self) -> u32 {
+        100
+    }
+    fn next_outcome(&mut self) -> Option<Outcome> {
+        None
+    }
+    fn held(&mut self, _: SessionHandle) -> Reading {
+        Reading::Nothing
+    }
+    fn purge(&mut self) {}
+    fn purging(&self) -> bool {
+        false
+    }
+}
+
+/// A node around a machine that confirms everything at once.
+#[derive(Default)]
+struct Node {
+    source: NoSessions,
+    sink: NoSessions,
+    out: VecDeque<(PathId, Vec<u8>)>,
+    reports: VecDeque<Report>,
+    notices: Vec<Notice>,
+    narrow: Option<(usize, usize)>,
+    attracted: u32,
+    description: Description,
+}
+
+impl Host for Node {
+    type Source = NoSessions;
+    type Sink = NoSessions;
+
+    fn tables(&mut self) -> (&mut NoSessions, &mut NoSessions) {
+        (&mut self.source, &mut self.sink)
+    }
+
+    fn send(&mut self, path: PathId, datagram: &[u8]) -> bool {
+        self.out.push_back((path, datagram.to_vec()));
+        true
+    }
+
+    fn carry_out(&mut self, order: Order) {
+        match order {
+            Order::Persist(term) => self.reports.push_back(Report::Persisted(term)),
+            Order::Install(term) => self.reports.push_back(Report::Installed(term)),
+            Order::PrepareTarget => self.reports.push_back(Report::TargetPrepared),
+            Order::Park => self.reports.push_back(Report::Parked),
+            Order::Attract => self.attracted += 1,
+            Order::Notice(notice) => self.notices.push(notice),
+            Order::PathSize { size, expected, .. } => self.narrow = Some((size, expected)),
+            _ => {}
+        }
+    }
+
+    fn describe(&self) -> Description {
+        self.description.clone()
+    }
+}
+
+struct World {
+    pairs: Vec<(Pair, Node)>,
+    now: Micros,
+    /// Which datagrams pass, by path and size.
+    passes: fn(PathId, usize) -> bool,
+    alive: [bool; 2],
+}
+
+impl World {
+    fn new() -> Self {
+        let secrets = [3, 4].map(|seed| SecretKey::from_random(Seed(seed).draw()));
+        let publics: Vec<PublicKey> = secrets.iter().map(SecretKey::public).collect();
+        let pairs = secrets.into_iter().zip(0_u8..).map(|(secret, me)| {
+            let identity = Identity {
+                pair: PairId(7),
+                me: NodeId(me),
+                peer: NodeId(1 - me),
+                incarnation: Incarnation(100 + u64::from(me)),
+                secret,
+                partner: publics[usize::from(1 - me)],
+                paths: 2,
+            };
+            let config = PairConfig {
+                membership: Arc::new(membership::Config::new(NodeId(me), NodeId(1 - me))),
+                paths: vec![PathConfig { datagram_max: 1_472 }; 2],
+                stream: stream::Config::default(),
+                group: GroupId(0),
+                persisted: Term::ZERO,
+            };
+            let entropy = Box::new(Seed(me * 100));
+            (Pair::new(config, identity, Timing::default(), entropy, 16, Micros(1)), Node::default())
+        });
+        Self { pairs: pairs.collect(), now: Micros(1), passes: |_, _| true, alive: [true; 2] }
+    }
+
+    fn run(&mut self, for_ms: u64) {
+        let end = self.now.after(Micros::from_millis(for_ms));
+        while self.now < end {
+            self.now = self.now.after(Micros(500));
+            for me in (0..2).filter(|me| self.alive[*me]) {
+                let (pair, node) = &mut self.pairs[me];
+                while let Some(report) = node.reports.pop_front() {
+                    pair.report(report, self.now, node);
+                }
+                pair.turn(self.now, node);
+            }
+            for me in 0..2 {
+                let sent: Vec<_> = self.pairs[me].1.out.drain(..).collect();
+                if !self.alive[me] || !self.alive[1 - me] {
+                    continue;
+                }
+                let (pair, node) = &mut self.pairs[1 - me];
+                for (path, mut datagram) in sent {
+                    if (self.passes)(path, datagram.len()) {
+                        let _ = pair.handle(self.now, path, &mut datagram, node);
+                    }
+                }
+            }
+        }
+    }
+
+    fn command(&mut self, me: usize, command: Command) {
+        let (pair, node) = &mut self.pairs[me];
+        pair.report(Report::Command(command), self.now, node);
+    }
+
+    fn roles(&self) -> [Role; 2] {
+        [0, 1].map(|me| self.pairs[me].0.state().role())
+    }
+}
+
+#[test]
+fn two_nodes_become_a_pair_and_the_standby_is_complete() {
+    let mut world = World::new();
+    world.run(6_000);
+    assert_eq!(world.roles(), [Role::Active, Role::Standby]);
+    let status = world.pairs[0].0.status(world.now);
+    assert_eq!(status.partner.unwrap().mirror, Mirror::Complete);
+    assert!(status.proven && status.keys.is_some() && status.partner_report.is_some());
+    assert!(status.paths.iter().all(|path| path.alive && path.size == Some(1_472)));
+    assert_eq!(status.paths.iter().map(|path| path.in_use).collect::<Vec<_>>(), [true, false]);
+    assert!(world.pairs[0].1.attracted > 0);
+    assert_eq!(world.pairs[1].1.attracted, 0);
+}
+
+#[test]
+fn b_27_the_standby_takes_over_when_the_active_node_falls_silent() {
+    let mut world = World::new();
+    world.run(6_000);
+    world.alive[0] = false;
+    // The last heartbeat left up to an interval before the end.
+    world.run(190);
+    assert_eq!(world.roles()[1], Role::Standby);
+    world.run(120);
+    assert_eq!(world.roles()[1], Role::Active);
+    assert_eq!(world.pairs[1].1.attracted, 1);
+    assert!(world.pairs[1].0.status(world.now).partner.is_none());
+}
+
+#[test]
+fn x_16_a_switchover_moves_the_role_and_back() {
+    let mut world = World::new();
+    world.run(6_000);
+    world.command(0, Command::Switchover);
+    world.run(1_000);
+    assert_eq!(world.roles(), [Role::Standby, Role::Active], "{:?}", world.pairs[0].1.notices);
+    world.command(0, Command::Switchover);
+    world.run(1_000);
+    assert_eq!(world.roles(), [Role::Active, Role::Standby], "{:?}", world.pairs[1].1.notices);
+}
+
+#[test]
+fn b_16_the_stream_moves_to_another_path_only_if_that_may_carry_it() {
+    let mut world = World::new();
+    world.run(6_000);
+    world.passes = |path, _| path != PathId(0);
+    world.run(1_000);
+    assert_eq!(world.roles(), [Role::Active, Role::Standby], "no takeover");
+    let notices = &world.pairs[0].1.notices;
+    assert!(notices.contains(&Notice::SyncLost), "{notices:?}");
+    assert_eq!(world.pairs[1].0.state().mirror(), Mirror::Stale);
+    world.command(0, Command::Switchover);
+    let refused = Notice::SwitchoverRefused(Refusal::NotInSync);
+    assert!(world.pairs[0].1.notices.contains(&refused));
+    world.passes = |_, _| true;
+    world.run(1_000);
+    assert!(world.pairs[0].1.notices.contains(&Notice::SyncBack));
+    assert_eq!(world.pairs[1].0.state().mirror(), Mirror::Complete);
+}
+
+#[test]
+fn x_08_a_link_that_swallows_large_datagrams_is_told_of_and_used_with_small_ones() {
+    let mut world = World::new();
+    world.passes = |_, size| size <= 1_400;
+    world.run(10_000);
+    assert_eq!(world.roles(), [Role::Active, Role::Standby]);
+    assert_eq!(world.pairs[0].1.narrow, Some((1_372, 1_472)));
+    assert_eq!(world.pairs[0].0.status(world.now).paths[0].size, Some(1_372));
+}
+
+#[test]
+fn x_13_nodes_that_differ_say_so_and_are_not_ready() {
+    let mut world = World::new();
+    world.pairs[1].1.description.config_hash = 5;
+    world.run(6_000);
+    let notices = &world.pairs[0].1.notices;
+    assert!(notices.iter().any(|notice| notice.id() == "pair_differs"), "{notices:?}");
+    world.command(0, Command::Switchover);
+    let refused = Notice::SwitchoverRefused(Refusal::Differs);
+    assert!(world.pairs[0].1.notices.contains(&refused));
+}
+
+#[test]
+fn b_17_what_is_not_the_partners_is_counted_and_has_no_effect() {
+    let mut world = World::new();
+    world.run(6_000);
+    let sent: Vec<Vec<u8>> = {
+        let (pair, node) = &mut world.pairs[0];
+        pair.turn(world.now.after(Micros::from_millis(100)), node);
+        node.out.drain(..).map(|(_, datagram)| datagram).collect()
+    };
+    let now = world.now;
+    let (pair, node) = &mut world.pairs[1];
+    let before = pair.state().clone();
+    for datagram in &sent {
+        for at in 0..datagram.len() {
+            let mut flipped = datagram.clone();
+            flipped[at] ^= 0x40;
+            assert!(pair.handle(now, PathId(0), &mut flipped, node).is_err(), "byte {at}");
+            let mut cut = datagram[..at].to_vec();
+            assert!(pair.handle(now, PathId(0), &mut cut, node).is_err(), "cut at {at}");
+        }
+    }
+    assert!(!sent.is_empty());
+    assert_eq!(*pair.state(), before);
+}
