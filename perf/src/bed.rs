@@ -212,8 +212,16 @@ fn snapshot(rules: usize) -> Result<Snapshot, Box<dyn std::error::Error>> {
         [(LAN, LAN_GATEWAY, 0), (WAN, WAN_GATEWAY, 1), (LAN, LAN_GATEWAY6, 0), (WAN, WAN_GATEWAY6, 1)]
             .map(|(port, addr, place)| (port, addr, NextHop::new(place, 0))),
     );
-    let port =
-        |zone| PortView { zone, mac: FIREWALL, mtu: 1_500, addresses: Vec::new(), broadcasts: Vec::new() };
+    let port = |zone| PortView {
+        zone,
+        mac: FIREWALL,
+        mtu: 1_500,
+        addresses: Vec::new(),
+        broadcasts: Vec::new(),
+        virtual_mac: None,
+        node_address: Vec::new(),
+        partner_address: Vec::new(),
+    };
     Ok(Snapshot {
         generation: 1,
         ports: vec![port(lan), port(wan)],
@@ -222,5 +230,6 @@ fn snapshot(rules: usize) -> Result<Snapshot, Box<dyn std::error::Error>> {
         neighbours: Arc::new(neighbours),
         timeouts: Timeouts::default(),
         steering: Steering::new(wire::ToeplitzKey::new(0x6d5a).ok_or("a key with bits")?, 1),
+        pair: engine::snapshot::PairView::default(),
     })
 }

@@ -60,6 +60,9 @@ reasons! {
         WorkerRingFull, "worker-ring-full", "The ring to the worker that owns the session was full.";
         TransmitFull, "transmit-full", "The port's transmit queue was full.";
         PolicyChanged, "policy-changed", "The session's rule no longer admits it: the session was ended.";
+        Standby, "standby", "This node is not the active one: it forwards nothing.";
+        LeaseExpired, "lease-expired", "The active role was not renewed in time: nothing is forwarded until it is.";
+        CoreRingFull, "core-ring-full", "A datagram of the partner's that found the ring to the sync core full.";
     }
 }
 
@@ -154,6 +157,14 @@ reasons! {
         ResetsSent, "resets-sent", "TCP resets sent for a reject rule.";
         PendingQueued, "pending-queued", "Packets that waited for a neighbour's MAC address.";
         EventsLost, "control-events-lost", "Notices to the control thread that found its ring full.";
+        ToCore, "partner-datagrams", "Datagrams of the partner's that came in over data ports, passed to the sync core.";
+        Mirrored, "sessions-mirrored", "Records of the other node's sessions that were stored.";
+        MirrorHeld, "mirror-held", "Records not stored because a session with the same key is as new or newer.";
+        MirrorRefused, "mirror-refused", "Records that could not be stored.";
+        MirrorDisplaced, "mirror-displaced", "Sessions that gave way to a newer one with one of their keys.";
+        MirrorInert, "mirror-inert", "Records stored under a rule that this node does not know: asked for at their first packet.";
+        MirrorRemoved, "mirror-removed", "Mirrored sessions that ended on the other node.";
+        Dropped, "sessions-dropped", "Sessions dropped without an end of their own: local ones on a node that is no longer active, or a mirror that was emptied.";
         NoBuffer, "no-buffer", "Packets of the node's own not sent because the mbuf pool was empty.";
     }
 }

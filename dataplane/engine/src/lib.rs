@@ -16,12 +16,15 @@ mod atomics;
 pub mod counters;
 pub mod ids;
 #[cfg(not(loom))]
+pub mod mirror;
+#[cfg(not(loom))]
 pub mod neighbour;
 #[cfg(not(loom))]
 pub mod pipeline;
 #[cfg(not(loom))]
 pub mod policy;
 pub mod publish;
+pub mod role;
 #[cfg(not(loom))]
 pub mod routes;
 #[cfg(not(loom))]
@@ -34,7 +37,10 @@ pub mod track;
 
 pub use ids::{GroupId, PortId, RuleId, WorkerId, ZoneId};
 #[cfg(not(loom))]
-pub use pipeline::{BURST, Burst, Engine, EngineConfig, Notice, PacketIo};
+pub use mirror::{Import, ImportRefused, Imported, ImportedState, Removal};
 #[cfg(not(loom))]
-pub use snapshot::{PortView, Snapshot, Steering};
+pub use pipeline::{BURST, Burst, Engine, EngineConfig, Notice, PacketIo};
+pub use role::RoleView;
+#[cfg(not(loom))]
+pub use snapshot::{ControlPorts, PairView, PortView, Snapshot, Steering};
 pub use time::Ticks;

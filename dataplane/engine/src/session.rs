@@ -1,9 +1,13 @@
 //! What a session's packed state means: how long it lives, whether it is half-open, what the other node
 //! hears of it, and how people call it.
 
+use crate::table::Entry;
 use crate::time::Ticks;
 use crate::track::{FlowState, TcpState, Timeouts};
 use wire::Proto;
+
+/// After a takeover no session ends for want of packets before this, or half of its timeout.
+const GRACE_MAX_MS: u32 = 60_000;
 
 /// How long a session of this protocol and state may be idle, in milliseconds.
 #[inline]
@@ -20,6 +24,20 @@ pub fn timeout_ms(proto: Proto, state: u32, timeouts: &Timeouts) -> u32 {
 #[inline]
 pub fn deadline(proto: Proto, state: u32, last_seen: Ticks, timeouts: &Timeouts) -> Ticks {
     last_seen.after(timeout_ms(proto, state, timeouts))
+}
+
+/// The same after a takeover: nothing ends before it has had the time to show that it lives (decision 8).
+#[inline]
+pub(crate) fn deadline_since(entry: &Entry, took_over: Option<Ticks>, timeouts: &Timeouts) -> Ticks {
+    let timeout_ms = timeout_ms(entry.proto(), entry.state(), timeouts);
+    let deadline = entry.last_seen().after(timeout_ms);
+    match took_over {
+        Some(then) => {
+            let grace = then.after((timeout_ms / 2).min(GRACE_MAX_MS));
+            if grace.reached(deadline) { grace } else { deadline }
+        }
+        None => deadline,
+    }
 }
 
 /// True while a TCP handshake is under way. Only asked of TCP sessions.

@@ -1,10 +1,13 @@
 //! The engine of one worker: its shard, and the stages that a burst passes.
 
+use super::mirror::RecentlyWanted;
 use super::pending::Pending;
 use super::replies::RateLimit;
+use super::watch::is_from_partner;
 use super::{Notice, PacketIo};
 use crate::counters::{Counters, DropReason, Event, Refusal};
 use crate::ids::{PortId, WorkerId};
+use crate::role::RoleView;
 use crate::session;
 use crate::snapshot::{PortView, Snapshot};
 use crate::table::{Due, End, Entry, Guess, KeyHash, Shard, Slot, flags};
@@ -14,7 +17,7 @@ use arrayvec::ArrayVec;
 use std::sync::Arc;
 use wire::buf::RxChecksum;
 use wire::parse::ParseError;
-use wire::{Addr, Desc, Kind, PacketBuf, Proto};
+use wire::{Addr, Desc, Kind, MacAddr, PacketBuf, Proto};
 
 /// Packets in a burst, at most.
 pub const BURST: usize = 32;
@@ -51,6 +54,12 @@ pub struct Engine<B> {
     pub(super) rebinds_left: u32,
     /// The neighbour table for which waiting packets were looked at last.
     pub(super) settled_for: u64,
+    pub(super) role: RoleView,
+    /// When this node took over the sessions that it had mirrored; `None` when that no longer matters.
+    pub(super) took_over: Option<Ticks>,
+    /// When it stopped being active, until its local sessions are dropped.
+    pub(super) left: Option<Ticks>,
+    pub(super) wanted: RecentlyWanted,
     lanes: Option<Box<[Lane; BURST]>>,
     timeouts: Option<Timeouts>,
 }
@@ -71,6 +80,8 @@ enum Fate {
     Slow,
     /// Belongs to another worker.
     Elsewhere(WorkerId),
+    /// The partner's, for the sync core.
+    Partner,
     /// Not acceptable.
     Refused(DropReason),
 }
@@ -82,11 +93,21 @@ pub(super) struct Context<'s> {
     pub snapshot: &'s Snapshot,
     pub ingress: PortId,
     pub port: &'s PortView,
+    /// The port's address for all that the pair shares.
+    pub mac: MacAddr,
+}
+
+impl<'s> Context<'s> {
+    pub fn new(now: Ticks, snapshot: &'s Snapshot, ingress: PortId) -> Option<Self> {
+        let port = snapshot.ports.get(usize::from(ingress.0))?;
+        Some(Self { now, snapshot, ingress, port, mac: port.face() })
+    }
 }
 
 impl<B: PacketBuf> Engine<B> {
     /// An engine with an empty shard.
     pub fn new(config: EngineConfig, shard: Shard) -> Self {
+        let term = shard.term();
         let blank = Lane { desc: Desc::EMPTY, hash: KeyHash::default(), fate: Fate::Slow };
         Self {
             shard,
@@ -98,6 +119,10 @@ impl<B: PacketBuf> Engine<B> {
             doomed: ArrayVec::new(),
             rebinds_left: 0,
             settled_for: 0,
+            role: RoleView::Active { term },
+            took_over: None,
+            left: None,
+            wanted: RecentlyWanted::default(),
             lanes: Some(Box::new([blank; BURST])),
             timeouts: None,
         }
@@ -147,16 +172,15 @@ impl<B: PacketBuf> Engine<B> {
         io: &mut I,
         steer: bool,
     ) {
-        let (Some(port), Some(mut lanes)) = (snapshot.ports.get(usize::from(ingress.0)), self.lanes.take())
-        else {
-            burst.clear();
-            return;
-        };
+        let Some(cx) = Context::new(now, snapshot, ingress) else { return burst.clear() };
+        if !self.role.forwards() {
+            return self.watch(&cx, burst, io);
+        }
+        let Some(mut lanes) = self.lanes.take() else { return burst.clear() };
         if self.settled_for != snapshot.neighbours.revision() {
             // What waited for a neighbour came before this burst.
             self.settle_pending(now, snapshot, io);
         }
-        let cx = Context { now, snapshot, ingress, port };
         self.rebinds_left = REBINDS_PER_BURST;
         let mut bytes = 0;
         for (lane, frame) in lanes.iter_mut().zip(burst.iter_mut()) {
@@ -186,10 +210,10 @@ impl<B: PacketBuf> Engine<B> {
     /// owner.
     #[inline(always)]
     fn sort(&self, cx: &Context<'_>, lane: &mut Lane, frame: &B, steer: bool) {
-        if !is_for(cx.port, frame.bytes())
-            && let Some(refusal) = refuse_address(frame.bytes(), lane.desc.kind)
+        if !is_at(cx.mac, frame.bytes())
+            && let Some(fate) = other_address(cx, &lane.desc, frame.bytes())
         {
-            lane.fate = Fate::Refused(refusal.into());
+            lane.fate = fate;
             return;
         }
         if steer {
@@ -293,6 +317,7 @@ impl<B: PacketBuf> Engine<B> {
             Fate::Flow(_) => self.look_again(cx, lane, frame, io),
             Fate::Slow => self.slow(cx, lane, frame, io),
             Fate::Elsewhere(worker) => self.hand_over(cx, worker, frame, io),
+            Fate::Partner => self.hand_to_core(cx, frame, io),
             Fate::Refused(reason) => self.counters.dropped(reason),
         }
     }
@@ -341,7 +366,14 @@ impl<B: PacketBuf> Engine<B> {
             let ended = self.end(slot, now);
             self.counters.count(Event::Terminated, ended.into());
         }
+        if !self.role.forwards() {
+            return self.keep_mirror(now);
+        }
         let timeouts = &snapshot.timeouts;
+        if self.took_over.is_some_and(|then| now.since(then) >= Ticks::MAX_SPAN_MS) {
+            self.took_over = None;
+        }
+        let took_over = self.took_over;
         if self.timeouts.replace(*timeouts).is_some_and(|old| old != *timeouts) {
             self.shard.judge_all();
         }
@@ -349,7 +381,7 @@ impl<B: PacketBuf> Engine<B> {
         self.shard.housekeep(
             now,
             |entry| {
-                let deadline = session::deadline(entry.proto(), entry.state(), entry.last_seen(), timeouts);
+                let deadline = session::deadline_since(entry, took_over, timeouts);
                 if now.reached(deadline) { Due::Expire } else { Due::Again(deadline) }
             },
             |entry, end| {
@@ -361,8 +393,11 @@ impl<B: PacketBuf> Engine<B> {
         self.counters.set_gauges(&self.shard.population(), self.pending.len());
     }
 
-    /// Ends a session on command, between bursts. False if there is none.
+    /// Ends a session on command, between bursts. False if there is none, or if it is only mirrored here.
     pub fn terminate(&mut self, slot: Slot, now: Ticks) -> bool {
+        if !self.shard.is_serving() {
+            return false;
+        }
         self.doomed.retain(|doomed| *doomed != slot);
         self.end(slot, now)
     }
@@ -395,23 +430,28 @@ pub(super) fn log_end(entry: &Entry, counters: &Counters, notices: &mut rtrb::Pr
     }
 }
 
-/// True if the frame's destination MAC address is the port's (decision 14: checked in software, whatever
+/// True if the frame's destination MAC address is this one (decision 14: checked in software, whatever
 /// the port filters).
 #[inline(always)]
-fn is_for(port: &PortView, frame: &[u8]) -> bool {
-    frame.first_chunk::<6>().is_some_and(|mac| *mac == port.mac.0)
+fn is_at(mac: MacAddr, frame: &[u8]) -> bool {
+    frame.first_chunk::<6>().is_some_and(|dst| *dst == mac.0)
 }
 
-/// Why a frame that is not addressed to the port alone is refused. Of what comes to a group only address
-/// resolution concerns us: a unicast packet in a group frame is never forwarded (RFC 1812 §5.3.4), or
-/// one packet would be answered from everywhere.
+/// What becomes of a frame that is not addressed to the port's face; `None` if it is taken all the same.
+/// A pair's port has its own address beside the virtual one. Of what comes to a group only address
+/// resolution and the partner concern us: a unicast packet in a group frame is never forwarded (RFC 1812
+/// §5.3.4), or one packet would be answered from everywhere.
 #[cold]
-fn refuse_address(frame: &[u8], kind: Kind) -> Option<Refusal> {
-    match (frame.first().is_some_and(|first| first & 1 == 1), kind) {
-        (false, _) => Some(Refusal::NotForUs),
-        (true, Kind::Arp | Kind::NeighbourDiscovery) => None,
-        (true, _) => Some(Refusal::Multicast),
+fn other_address(cx: &Context<'_>, desc: &Desc, frame: &[u8]) -> Option<Fate> {
+    let to_group = frame.first().is_some_and(|first| first & 1 == 1);
+    if !to_group && !is_at(cx.port.mac, frame) {
+        return Some(Fate::Refused(Refusal::NotForUs.into()));
     }
+    if is_from_partner(cx, desc) {
+        return Some(Fate::Partner);
+    }
+    let is_ours = !to_group || matches!(desc.kind, Kind::Arp | Kind::NeighbourDiscovery);
+    (!is_ours).then_some(Fate::Refused(Refusal::Multicast.into()))
 }
 
 /// The address that the packet goes to.

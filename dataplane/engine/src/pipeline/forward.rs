@@ -9,7 +9,7 @@ use crate::neighbour::{Adjacency, AdjacencyState, NextHop};
 use crate::policy::{Action, Query};
 use crate::routes::RouteHit;
 use crate::session;
-use crate::table::{Entry, Path, Slot};
+use crate::table::{Entry, Path, Slot, flags};
 use crate::track::{self, Dir, FlowState, Segment, SynOptions, Verdict};
 use wire::buf::RxChecksum;
 use wire::{Desc, Kind, PacketBuf, checksum, tcp_flags};
@@ -42,7 +42,11 @@ impl<B: PacketBuf> Engine<B> {
         }
         let next_hop = entry.path().next_hops[dir.index()];
         let adjacency = cx.snapshot.neighbours.get(next_hop).filter(|a| a.state == AdjacencyState::Resolved);
-        let mtu = adjacency.map_or_else(|| mtu_towards(cx, desc), |adjacency| adjacency.mtu);
+        let mtu = match adjacency {
+            Some(adjacency) => adjacency.mtu,
+            None if entry.path().flags & flags::INERT != 0 && !self.rebind(cx, slot, entry) => return,
+            None => mtu_towards(cx, desc),
+        };
         if desc.ip_len > mtu {
             return self.too_big(cx, desc, &frame, mtu, io);
         }
@@ -122,6 +126,8 @@ impl<B: PacketBuf> Engine<B> {
                 false
             }
             Verdict::Restart => {
+                // The other node hears of the new connection when its handshake is complete.
+                self.shard.unshare(slot, entry);
                 hot.count(dir, desc.ip_len);
                 entry.store_hot(&hot, cx.now);
                 self.state_changed(cx, slot, entry, before, hot.state);
@@ -184,10 +190,12 @@ impl<B: PacketBuf> Engine<B> {
             self.counters.dropped(Refusal::PolicyChanged.into());
             return false;
         }
-        if self.rebinds_left == 0 {
+        // What no rule of this node's stands for yet does not pass without an answer.
+        let is_inert = entry.path().flags & flags::INERT != 0;
+        if self.rebinds_left == 0 && !is_inert {
             return true;
         }
-        self.rebinds_left -= 1;
+        self.rebinds_left = self.rebinds_left.saturating_sub(1);
         self.counters.count(Event::Rebound, 1);
         let key = entry.keys()[0];
         let mut binding = entry.binding();
@@ -217,13 +225,16 @@ impl<B: PacketBuf> Engine<B> {
         let path = Path {
             next_hops: [NextHop::NONE; 2],
             group: decision.group,
-            flags: super::open::path_flags(&decision) & !crate::table::flags::YOUNG
-                | entry.path().flags & crate::table::flags::YOUNG,
+            flags: super::open::path_flags(&decision) & !flags::YOUNG
+                | entry.path().flags & (flags::YOUNG | flags::SHARED),
         };
         entry.update(|e| {
             e.binding(binding);
             e.path(path);
         });
+        if path.flags & flags::REPLICATE == 0 {
+            self.shard.unshare(slot, entry);
+        }
         self.shard.changed(slot, session::is_replicated(entry.proto(), entry.state()));
         true
     }

@@ -3,6 +3,7 @@
 
 use super::engine::{Context, Engine, destination};
 use super::open::{is_spoofed, way_to};
+use super::watch::mac_of;
 use super::{Notice, PacketIo};
 use crate::counters::{DropReason, Event, Refusal};
 use crate::ids::ZoneId;
@@ -24,13 +25,13 @@ impl<B: PacketBuf> Engine<B> {
             return self.counters.dropped(Refusal::NeighbourDiscoveryIgnored.into());
         };
         let (sender, sender_mac) = (packet.sender, packet.sender_mac());
-        let for_us = cx.port.addresses.contains(&Addr::V4(packet.target));
-        let asked = for_us && packet.operation() == Some(Operation::Request);
+        let target = Addr::V4(packet.target);
+        let asked = cx.port.is_own(target) && packet.operation() == Some(Operation::Request);
         let heard = !packet.is_probe() && self.heard(cx, Addr::V4(sender), sender_mac, asked);
-        if !asked {
+        if !asked || !self.answers_for(cx, target) {
             return self.noted(heard);
         }
-        let own = (cx.port.mac, packet.target);
+        let own = (mac_of(cx.port, cx.mac, target), packet.target);
         let sent = self.emit(cx, io, |out| craft::arp_reply(out, own, (sender_mac, sender)));
         self.counters.count(Event::ArpAnswered, sent.is_sent().into());
     }
@@ -50,19 +51,25 @@ impl<B: PacketBuf> Engine<B> {
                 self.noted(heard);
             }
             Ok(Neighbour::Solicitation { source, target, link }) => {
-                if !cx.port.addresses.contains(&Addr::V6(target)) {
+                if !cx.port.is_own(Addr::V6(target)) {
                     return self.counters.dropped(Refusal::NeighbourDiscoveryIgnored.into());
                 }
                 let mac = link.unwrap_or_else(|| source_mac(&frame));
-                if let Some(source) = source {
-                    self.heard(cx, Addr::V6(source), mac, true);
+                let heard = source.is_some_and(|source| self.heard(cx, Addr::V6(source), mac, true));
+                if !self.answers_for(cx, Addr::V6(target)) {
+                    return self.noted(heard);
                 }
                 let to = source.map(|source| (mac, source));
-                let sent =
-                    self.emit(cx, io, |out| craft::neighbour_advertisement(out, (cx.port.mac, target), to));
+                let own = (mac_of(cx.port, cx.mac, Addr::V6(target)), target);
+                let sent = self.emit(cx, io, |out| craft::neighbour_advertisement(out, own, to));
                 self.counters.count(Event::NdAnswered, sent.is_sent().into());
             }
         }
+    }
+
+    /// Shared addresses are the active node's to answer for.
+    fn answers_for(&self, cx: &Context<'_>, addr: Addr) -> bool {
+        self.role.forwards() || cx.port.node_address.contains(&addr)
     }
 
     /// Tells the control thread who is where, if that address belongs on this link at all: false if not.
@@ -97,28 +104,23 @@ impl<B: PacketBuf> Engine<B> {
         io: &mut I,
     ) {
         let echo = desc.kind == Kind::EchoRequest;
+        let to_node = echo && cx.port.node_address.contains(&desc.key.dst());
         let query = Query { from: cx.port.zone, to: ZoneId::SELF, key: desc.key, echo };
         let decision = cx.snapshot.policy.classify(&query);
         if decision.action != Action::Allow {
+            if to_node {
+                return self.echo_to_node(cx, desc, frame, io);
+            }
             return self.refuse(cx, desc, frame, &decision, io);
         }
         if !echo || !frame.is_contiguous() {
             return self.counters.dropped(Refusal::LocalNoService.into());
         }
-        let answered = self.emit(cx, io, |out| {
-            let request = frame.bytes();
-            let reply = out.get_mut(..request.len())?;
-            reply.copy_from_slice(request);
-            craft::echo_reply_in_place(reply, desc)
-        });
-        match answered {
-            Emitted::Sent => {
-                self.counters.session_for(decision.slot);
-                self.counters.count(Event::EchoAnswered, 1);
-            }
-            // Longer than a frame of ours, or with options.
-            Emitted::Nothing => self.counters.dropped(Refusal::LocalNoService.into()),
-            Emitted::NoBuffer => {}
+        // Longer than a frame of ours, or with options: no answer.
+        if self.echo(cx, desc, frame, io) {
+            self.counters.session_for(decision.slot);
+        } else {
+            self.counters.dropped(Refusal::LocalNoService.into());
         }
     }
 

@@ -11,11 +11,13 @@
 mod engine;
 mod forward;
 mod local;
+mod mirror;
 mod open;
 mod pending;
 mod replies;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use engine::{BURST, Burst, Engine, EngineConfig};
 
@@ -37,6 +39,13 @@ pub trait PacketIo {
     /// Gives a received frame to the worker that owns its session. False if that worker's ring is
     /// full: the frame is gone.
     fn hand_over(&mut self, to: WorkerId, ingress: PortId, frame: Self::Buf) -> bool;
+
+    /// Gives a datagram of the partner's to the sync core. False if there is none or its ring is full: the
+    /// frame is gone.
+    fn to_core(&mut self, ingress: PortId, frame: Self::Buf) -> bool {
+        let _ = (ingress, frame);
+        false
+    }
 }
 
 /// What a worker tells the control thread, through a bounded ring. A full ring loses the notice and

@@ -2,6 +2,7 @@
 
 use super::engine::{Context, Engine, Lane, destination, log_end};
 use super::forward::{is_intact, syn_options};
+use super::watch::is_from_partner;
 use super::{Notice, PacketIo};
 use crate::counters::{Event, Refusal};
 use crate::neighbour::NextHop;
@@ -26,6 +27,9 @@ impl<B: PacketBuf> Engine<B> {
     #[inline(never)]
     pub(super) fn open<I: PacketIo<Buf = B>>(&mut self, cx: &Context<'_>, lane: &Lane, frame: B, io: &mut I) {
         let desc = &lane.desc;
+        if is_from_partner(cx, desc) {
+            return self.hand_to_core(cx, frame, io);
+        }
         let (windows, state) = match self.first_state(desc, &frame) {
             Ok(first) => first,
             Err(reason) => return self.counters.dropped(reason),
@@ -193,7 +197,7 @@ pub(super) fn way_to(snapshot: &Snapshot, addr: Addr) -> Option<(RouteHit, &Port
 #[inline]
 pub(super) fn is_spoofed(cx: &Context<'_>, source: Addr, back: Option<(RouteHit, &PortView)>) -> bool {
     back.is_some_and(|(_, port)| {
-        port.zone != cx.port.zone || port.addresses.contains(&source) || port.broadcasts.contains(&source)
+        port.zone != cx.port.zone || port.is_own(source) || port.broadcasts.contains(&source)
     })
 }
 

@@ -43,6 +43,13 @@ impl<B> Pending<B> {
         self.packets.is_empty()
     }
 
+    /// Forgets all; returns how many there were.
+    pub fn clear(&mut self) -> usize {
+        let waited = self.packets.len();
+        self.packets.clear();
+        waited
+    }
+
     /// False if too many wait, in all or for this neighbour: the packet is gone.
     pub fn add(&mut self, frame: B, port: PortId, next_hop: Addr, since: Ticks) -> bool {
         let same = self.packets.iter().filter(|w| w.next_hop == next_hop && w.port == port).count();

@@ -30,7 +30,7 @@ impl Default for RateLimit {
 
 impl RateLimit {
     /// Takes a token if there is one.
-    fn take(&mut self, now: Ticks) -> bool {
+    pub fn take(&mut self, now: Ticks) -> bool {
         // Not `since`: the last reply may be longer ago than half of the clock's range.
         let elapsed_ms = now.0.wrapping_sub(self.filled.0).min(1_000);
         let earned = elapsed_ms * RATE_PER_S / 1_000;
@@ -88,7 +88,7 @@ impl<B: PacketBuf> Engine<B> {
         if !self.replies.take(cx.now) {
             return self.counters.count(Event::IcmpErrorsLimited, 1);
         }
-        let link = Link { src: cx.port.mac, dst: source_mac(frame) };
+        let link = Link { src: cx.mac, dst: source_mac(frame) };
         let sent = self.emit(cx, io, |out| craft::tcp_reset(out, link, desc));
         self.counters.count(Event::ResetsSent, sent.is_sent().into());
     }
@@ -105,7 +105,7 @@ impl<B: PacketBuf> Engine<B> {
         if !self.replies.take(cx.now) {
             return self.counters.count(Event::IcmpErrorsLimited, 1);
         }
-        let link = Link { src: cx.port.mac, dst: source_mac(frame) };
+        let link = Link { src: cx.mac, dst: source_mac(frame) };
         let sent = self.emit(cx, io, |out| craft::icmp_error(out, link, from, (frame.bytes(), desc), error));
         self.counters.count(Event::IcmpErrorsSent, sent.is_sent().into());
     }
@@ -122,8 +122,7 @@ impl<B: PacketBuf> Engine<B> {
     ) {
         let Ok(desc) = wire::parse(frame.bytes(), frame.frame_len()) else { return };
         let Some(hit) = snapshot.routes.lookup(desc.key.src()) else { return };
-        if let Some(port) = snapshot.ports.get(usize::from(hit.port.0)) {
-            let cx = Context { now, snapshot, ingress: hit.port, port };
+        if let Some(cx) = Context::new(now, snapshot, hit.port) {
             self.error(&cx, &desc, frame, IcmpError::HostUnreachable, io);
         }
     }

@@ -49,6 +49,8 @@ pub(super) fn compile(rules: &[Rule], slots: &mut RuleSlots) -> Result<Policy, P
     // Nothing can fail from here on: the slots may change.
     let ids: Vec<RuleId> = rules.iter().map(|r| r.id).collect();
     let decisions = rules.iter().zip(slots.assign(&ids)).map(|(rule, slot)| decision(rule, slot)).collect();
+    let mut by_id: Vec<(RuleId, u16)> = ids.iter().copied().zip(0..).collect();
+    by_id.sort_unstable();
     let columns = to.groups.sets.len() as u16;
     Ok(Policy {
         source: tables(&source),
@@ -63,6 +65,7 @@ pub(super) fn compile(rules: &[Rule], slots: &mut RuleSlots) -> Result<Policy, P
         words: planes.words,
         members: planes.members,
         decisions,
+        by_id,
         rules: rules.to_vec(),
         warnings: check::unreachable(rules),
     })

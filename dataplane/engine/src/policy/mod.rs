@@ -24,6 +24,7 @@ pub use check::{PolicyError, PolicyWarning};
 pub use rule::{Action, Decision, Query, Rule, Service, ZoneSet};
 pub use slots::{COUNTER_SLOTS, MAX_RULES, RuleSlots};
 
+use crate::ids::RuleId;
 use crate::routes::lpm::{Cell, Lpm4, Lpm6, Runs16};
 
 /// The rules that can match between two zones in one family, and where their vectors are.
@@ -72,6 +73,8 @@ pub struct Policy {
     /// The planes' rules: bit in a vector → place in `decisions`.
     members: Vec<u16>,
     decisions: Vec<Decision>,
+    /// Places in `decisions`, ordered by the rules' ids.
+    by_id: Vec<(RuleId, u16)>,
     rules: Vec<Rule>,
     warnings: Vec<PolicyWarning>,
 }
@@ -140,6 +143,12 @@ impl Policy {
     /// What each rule of [`Policy::rules`] decides, with its counter slot.
     pub fn decisions(&self) -> &[Decision] {
         &self.decisions
+    }
+
+    /// What the rule with this id decides: sessions are bound to rules by id (decision 27).
+    pub fn rule(&self, id: RuleId) -> Option<&Decision> {
+        let place = self.by_id.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        self.decisions.get(usize::from(self.by_id.get(place)?.1))
     }
 
     /// What looks like a mistake in the rules.

@@ -56,6 +56,11 @@ pub mod flags {
     pub const YOUNG: u8 = 2;
     /// The rule asks for a log line when the session ends.
     pub const LOG: u8 = 4;
+    /// The other node has heard of it, or will: its end must be told (decision 20).
+    pub const SHARED: u8 = 8;
+    /// Mirrored under a rule that this node does not know: to be asked for before anything passes
+    /// (decision 27). Never with next hops.
+    pub const INERT: u8 = 16;
 }
 
 /// What a session is bound to: rule, zones and generation of the policy that let it in.
@@ -102,6 +107,12 @@ impl Hot {
     /// A session that has seen no packet.
     pub fn new(windows: [u64; 4], state: u32) -> Self {
         Self { windows, state, bytes: [0; 2], packets: 0 }
+    }
+
+    /// The same with the traffic that it had elsewhere.
+    pub fn with_traffic(windows: [u64; 4], state: u32, bytes: [u64; 2], packets: [u32; 2]) -> Self {
+        let packets = u64::from(packets[0]) | u64::from(packets[1]) << 32;
+        Self { windows, state, bytes: bytes.map(|bytes| bytes & COUNT_MASK), packets }
     }
 
     /// Bytes from the initiator and from the responder.
@@ -338,6 +349,17 @@ pub struct SessionView {
     pub packets: [u32; 2],
 }
 
+/// What another thread finds in a slot.
+#[derive(Clone, Debug)]
+pub enum Read {
+    /// A session.
+    Session(SessionView),
+    /// Nothing.
+    Free,
+    /// Its owner kept writing.
+    Busy,
+}
+
 /// Reads a shard's sessions from another thread.
 #[derive(Clone, Copy)]
 pub struct SlotReader {
@@ -356,12 +378,22 @@ impl SlotReader {
     /// A copy of a session: `None` if the slot is free, out of range, or its owner kept writing
     /// through 16 attempts.
     pub fn read(&self, slot: Slot) -> Option<SessionView> {
-        let entry = self.entries.get(slot.0 as usize)?;
-        let words = (0..READ_ATTEMPTS).find_map(|_| seqlock::read(&entry.words, SEEN))?;
-        if words[TAIL] & IN_USE == 0 {
-            return None;
+        match self.look(slot) {
+            Read::Session(view) => Some(view),
+            Read::Free | Read::Busy => None,
         }
-        Some(SessionView {
+    }
+
+    /// The same for those who must know why there is none: a busy session has to be read again.
+    pub fn look(&self, slot: Slot) -> Read {
+        let Some(entry) = self.entries.get(slot.0 as usize) else { return Read::Free };
+        let Some(words) = (0..READ_ATTEMPTS).find_map(|_| seqlock::read(&entry.words, SEEN)) else {
+            return Read::Busy;
+        };
+        if words[TAIL] & IN_USE == 0 {
+            return Read::Free;
+        }
+        Read::Session(SessionView {
             keys: keys_of(&words),
             version: words[VERSION],
             binding: binding_of(words[BINDING]),

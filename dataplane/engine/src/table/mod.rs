@@ -24,17 +24,17 @@ mod tests;
 mod timers;
 
 #[cfg(not(loom))]
-pub(crate) use entry::Entry;
+pub use entry::{Binding, Path, Read, SessionView, Slot, SlotReader, flags};
 #[cfg(not(loom))]
-pub use entry::{Binding, Path, SessionView, Slot, SlotReader, flags};
+pub(crate) use entry::{Entry, Hot};
 #[cfg(not(loom))]
 pub use index::{HashKey, KeyHash, MAX_SLOTS};
 #[cfg(not(loom))]
 pub use memory::Memory;
 #[cfg(not(loom))]
-pub use shard::{Class, Guess, NewSession, Population, Shard, ShardConfig, TableFull};
+pub(crate) use shard::{Adopted, Due, End};
 #[cfg(not(loom))]
-pub(crate) use shard::{Due, End};
+pub use shard::{Class, Ended, Guess, NewSession, Population, Shard, ShardConfig, TableFull};
 
 /// Asks for the cache line of an element; out of range asks for nothing.
 #[cfg(not(loom))]

@@ -9,6 +9,8 @@ use super::index::{HashKey, Index, KeyHash};
 use super::memory::Memory;
 use super::timers::Timers;
 use super::{prefetch_line, prefetch_read};
+use crate::atomics::{Arc, AtomicU64, Ordering};
+use crate::ids::GroupId;
 use crate::time::Ticks;
 use crate::track::Dir;
 use arrayvec::ArrayVec;
@@ -105,6 +107,37 @@ pub enum End {
     Evicted,
 }
 
+/// A session that the other node knows has ended, or is none of its business any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ended {
+    /// Where it was. The slot may have another tenant by now.
+    pub slot: Slot,
+    /// The initiator's key.
+    pub key: FlowKey,
+    /// Above every version that it ever had.
+    pub version: u64,
+    /// Its traffic group.
+    pub group: GroupId,
+}
+
+/// The ring to the sync core, and what found no room in it.
+struct Ends {
+    ring: rtrb::Producer<Ended>,
+    lost: Arc<AtomicU64>,
+}
+
+/// A session in the state that the other node's record says.
+pub(crate) struct Adopted<'a> {
+    pub keys: &'a [FlowKey; 2],
+    pub hashes: [KeyHash; 2],
+    pub version: u64,
+    pub binding: Binding,
+    pub path: Path,
+    pub hot: Hot,
+    /// So that the lifetime that is left follows from it.
+    pub last_seen: Ticks,
+}
+
 /// What to do with a session whose timer fired.
 pub enum Due {
     /// Its time ran out.
@@ -120,6 +153,8 @@ pub struct Population {
     pub in_use: [u32; 4],
     /// TCP handshakes under way.
     pub half_open: u32,
+    /// Taken-over TCP connections whose numbers are not known again yet.
+    pub relaxed: u32,
 }
 
 /// The table of one worker.
@@ -136,6 +171,11 @@ pub struct Shard {
     judged_to: usize,
     config: ShardConfig,
     marker: Option<DirtyMarker<'static, rtrb::Producer<u32>>>,
+    ends: Option<Ends>,
+    /// This node decides over its sessions; otherwise it mirrors the other one's.
+    serving: bool,
+    /// The next slot of a walk that drops sessions.
+    sweep_from: u32,
     dirty: &'static [crate::atomics::AtomicU8],
 }
 
@@ -162,6 +202,9 @@ impl Shard {
             judged_to: slots,
             config,
             marker: None,
+            ends: None,
+            serving: true,
+            sweep_from: 0,
             dirty,
         }
     }
@@ -176,6 +219,36 @@ impl Shard {
         let (tx, rx) = rtrb::RingBuffer::new(self.entries.len());
         self.marker = Some(DirtyMarker::new(self.dirty, tx));
         (super::dirty::DirtyFlags::new(self.dirty), rx)
+    }
+
+    /// Tells the ends of sessions that the other node knows: while this node serves, each goes into the
+    /// returned ring, and what finds it full is counted (decision 20).
+    pub fn track_ends(&mut self, places: usize) -> (rtrb::Consumer<Ended>, Arc<AtomicU64>) {
+        let (ring, rx) = rtrb::RingBuffer::new(places);
+        let lost = Arc::new(AtomicU64::new(0));
+        self.ends = Some(Ends { ring, lost: Arc::clone(&lost) });
+        (rx, lost)
+    }
+
+    /// From now on this worker decides over its sessions, and versions carry this term.
+    pub(crate) fn serve(&mut self, term: u32) {
+        self.config.term = term;
+        self.serving = true;
+    }
+
+    /// True while this node decides over its sessions.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.serving
+    }
+
+    /// The term that versions carry.
+    pub fn term(&self) -> u32 {
+        self.config.term
+    }
+
+    /// From now on its sessions are a mirror: none ends by itself, none is announced.
+    pub(crate) fn stop_serving(&mut self) {
+        self.serving = false;
     }
 
     /// Slots, used or not.
@@ -261,17 +334,8 @@ impl Shard {
 
     /// Adds a session. The caller has looked both keys up and found neither.
     pub fn create(&mut self, new: &NewSession<'_>, now: Ticks) -> Result<Slot, TableFull> {
-        let slot = Slot(*self.free[..self.free_len].last().ok_or(TableFull)?);
-        let [hash, reply_hash] = new.hashes;
-        let Some(entry) = self.entry(slot) else { return Err(TableFull) };
-        if self.index.insert(hash, slot, Dir::Initiator).is_err() {
-            return Err(TableFull);
-        }
-        if self.index.insert(reply_hash, slot, Dir::Responder).is_err() {
-            self.index.remove(hash, slot, Dir::Initiator);
-            return Err(TableFull);
-        }
-        self.free_len -= 1;
+        let slot = self.place(new.hashes)?;
+        let entry = self.entry(slot).ok_or(TableFull)?;
         if let Some(next) = self.free[..self.free_len].last() {
             // The next new session's lines, long before it needs them.
             self.prefetch_slot(Slot(*next));
@@ -299,6 +363,7 @@ impl Shard {
                 debug_assert!(inserted.is_ok());
             }
         }
+        self.unshare(slot, entry);
         let version = self.next_version(entry.version());
         entry.create(new.keys, version, new.binding, new.path, &new.hot(), now);
         self.timers.set(slot.0 as usize, new.next_check);
@@ -314,6 +379,15 @@ impl Shard {
     #[inline(always)]
     pub fn check_by(&mut self, slot: Slot, deadline: Ticks) {
         self.timers.advance(slot.0 as usize, deadline);
+    }
+
+    /// Counts a connection whose numbers are relaxed from now on, or are not any more.
+    pub(crate) fn relearned(&mut self, proto: Proto, before: u32, after: u32) {
+        if proto == Proto::TCP {
+            let relaxed = &mut self.population.relaxed;
+            *relaxed = (*relaxed + u32::from(crate::track::tcp::is_relaxed(after)))
+                .saturating_sub(crate::track::tcp::is_relaxed(before).into());
+        }
     }
 
     /// A TCP session's handshake came to an end, or began anew.
@@ -347,9 +421,14 @@ impl Shard {
     /// A session that is mirrored from its first packet on: dirty mark, under the version it was born with.
     pub(crate) fn announce(&mut self, slot: Slot) {
         let Some(entry) = self.entry(slot) else { return };
+        let path = entry.path();
         if let Some(marker) = &mut self.marker
-            && entry.path().flags & (flags::REPLICATE | flags::YOUNG) == flags::REPLICATE
+            && self.serving
+            && path.flags & (flags::REPLICATE | flags::YOUNG) == flags::REPLICATE
         {
+            if path.flags & flags::SHARED == 0 {
+                entry.update(|e| e.path(Path { flags: path.flags | flags::SHARED, ..path }));
+            }
             marker.mark(slot.0);
         }
     }
@@ -444,6 +523,7 @@ impl Shard {
 
     fn release(&mut self, slot: Slot, now: Ticks) {
         let Some(entry) = self.entries.get(slot.0 as usize) else { return };
+        self.unshare(slot, entry);
         let keys = entry.keys();
         self.unindex(slot, &keys);
         let class = Class::of(keys[0].proto());
@@ -451,10 +531,103 @@ impl Shard {
         if class == Class::Tcp && crate::session::is_half_open(entry.state()) {
             self.handshake_changed(slot, true, false);
         }
+        self.relearned(keys[0].proto(), entry.state(), 0);
         entry.clear();
         self.timers.clear(slot.0 as usize, now);
         self.free[self.free_len] = slot.0;
         self.free_len += 1;
+    }
+
+    /// The other node is to forget the session, if it knows it: it ends, or is kept to this node.
+    pub(crate) fn unshare(&mut self, slot: Slot, entry: &Entry) {
+        let path = entry.path();
+        if path.flags & flags::SHARED == 0 || !self.serving {
+            return;
+        }
+        let version = self.next_version(entry.version());
+        entry.update(|e| {
+            e.version(version);
+            e.path(Path { flags: path.flags & !flags::SHARED, ..path });
+        });
+        if let Some(ends) = &mut self.ends {
+            let ended = Ended { slot, key: entry.keys()[0], version, group: path.group };
+            if ends.ring.push(ended).is_err() {
+                ends.lost.store(ends.lost.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Stores a session as the other node's record says: at `held`, which has the same two keys, or in a
+    /// free slot; then the caller has looked both keys up and found neither.
+    pub(crate) fn adopt(
+        &mut self,
+        held: Option<Slot>,
+        new: &Adopted<'_>,
+        now: Ticks,
+    ) -> Result<Slot, TableFull> {
+        let slot = match held {
+            Some(slot) => slot,
+            None => self.place(new.hashes)?,
+        };
+        let entry = self.entry(slot).ok_or(TableFull)?;
+        let class = Class::of(new.keys[0].proto());
+        if held.is_none() {
+            self.population.in_use[class as usize] += 1;
+        } else if class == Class::Tcp && crate::session::is_half_open(entry.state()) {
+            self.handshake_changed(slot, true, false);
+        }
+        if held.is_some() {
+            self.relearned(entry.proto(), entry.state(), 0);
+        }
+        self.relearned(new.keys[0].proto(), 0, new.hot.state);
+        self.counter = self.counter.max(new.version & COUNTER_MASK);
+        entry.create(new.keys, new.version, new.binding, new.path, &new.hot, new.last_seen);
+        self.timers.clear(slot.0 as usize, now);
+        Ok(slot)
+    }
+
+    /// A free slot, both hashes in the index.
+    fn place(&mut self, [hash, reply_hash]: [KeyHash; 2]) -> Result<Slot, TableFull> {
+        let slot = Slot(*self.free[..self.free_len].last().ok_or(TableFull)?);
+        if self.index.insert(hash, slot, Dir::Initiator).is_err() {
+            return Err(TableFull);
+        }
+        if self.index.insert(reply_hash, slot, Dir::Responder).is_err() {
+            self.index.remove(hash, slot, Dir::Initiator);
+            return Err(TableFull);
+        }
+        self.free_len -= 1;
+        Ok(slot)
+    }
+
+    /// Slots that are free.
+    pub(crate) fn room(&self) -> usize {
+        self.free_len
+    }
+
+    /// The next session to be created does not get the slot that was given back last, if there is
+    /// another one.
+    pub(crate) fn rest_last_slot(&mut self) {
+        if let Some(([.., before, last], _)) = self.free.split_at_mut_checked(self.free_len) {
+            std::mem::swap(before, last);
+        }
+    }
+
+    /// Drops sessions that `gone` names, looking at `slots` slots at most. True when the walk has come to
+    /// the last slot; the next call begins anew then.
+    pub(crate) fn sweep(&mut self, slots: u32, mut gone: impl FnMut(&Entry) -> bool, now: Ticks) -> bool {
+        let end = self.sweep_from.saturating_add(slots).min(self.slots());
+        for slot in self.sweep_from..end {
+            if let Some(entry) = self.entry(Slot(slot))
+                && entry.in_use()
+                && gone(entry)
+            {
+                self.release(Slot(slot), now);
+            }
+        }
+        let is_done = end == self.slots();
+        self.sweep_from = if is_done { 0 } else { end };
+        is_done
     }
 
     fn unindex(&mut self, slot: Slot, keys: &[FlowKey; 2]) {

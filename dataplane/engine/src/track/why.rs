@@ -59,6 +59,8 @@ reasons! {
     RstNotForSyn "tcp-rst-not-for-syn" "RST that does not acknowledge the session's SYN."
     DataAfterFin "tcp-data-after-fin" "Data beyond the sender's own FIN."
     FinMoved "tcp-fin-moved" "FIN at another place than the sender's data or first FIN allow."
+    Implausible "tcp-relaxed-implausible" "Segment of a taken-over connection, whose numbers are not known again yet, too far from where it stood."
+    RstUnverified "tcp-rst-unverified" "RST on a taken-over connection that nothing confirms yet: held back, its claimed sender is asked."
     EchoReplyUnasked "icmp-echo-reply-unasked" "Echo reply without a request."
     EchoWrongWay "icmp-echo-wrong-way" "Echo request or reply in the direction that the session does not use for it."
 }

@@ -10,7 +10,7 @@ use crate::pipeline::{BURST, Burst, Engine, EngineConfig, Notice, PacketIo};
 use crate::policy::{COUNTER_SLOTS, Policy, Rule, RuleSlots};
 use crate::routes::{Route, Routes};
 use crate::session;
-use crate::snapshot::{PortView, Snapshot, Steering};
+use crate::snapshot::{PairView, PortView, Snapshot, Steering};
 use crate::table::{HashKey, Memory, SessionView, Shard, ShardConfig, Slot};
 use crate::time::Ticks;
 use crate::track::{Timeouts, Why};
@@ -38,6 +38,7 @@ pub struct Setup {
     pub notices: usize,
     /// Every host on a link has been resolved.
     pub resolved: bool,
+    pub pair: PairView,
     pub start: Ticks,
 }
 
@@ -55,6 +56,7 @@ impl Default for Setup {
             pending_max: 32,
             notices: 64,
             resolved: true,
+            pair: PairView::default(),
             start: Ticks(0_u32.wrapping_sub(5_000)),
         }
     }
@@ -64,6 +66,8 @@ impl Default for Setup {
 pub struct Io<B> {
     pub sent: Vec<(PortId, Vec<u8>)>,
     pub handed: Vec<(WorkerId, PortId, B)>,
+    /// The partner's datagrams.
+    pub core: Vec<(PortId, Vec<u8>)>,
     /// Frames that the rings to other workers can take.
     pub ring: usize,
     /// Frames that the pool has.
@@ -86,6 +90,14 @@ impl<B: TestBuf> PacketIo for Io<B> {
         let fits = self.handed.len() < self.ring;
         if fits {
             self.handed.push((to, ingress, frame));
+        }
+        fits
+    }
+
+    fn to_core(&mut self, ingress: PortId, frame: B) -> bool {
+        let fits = self.core.len() < self.ring;
+        if fits {
+            self.core.push((ingress, frame.whole()));
         }
         fits
     }
@@ -221,7 +233,7 @@ impl<B: TestBuf> Firewall<B> {
     fn publish_neighbours(&mut self) {
         let mtu = |port: PortId| self.setup.ports[usize::from(port.0)].mtu;
         let adjacency = |n: &Neighbour| {
-            Adjacency::new(n.port, mtu(n.port), port_mac(n.port), n.mac, n.state, n.generation)
+            Adjacency::new(n.port, mtu(n.port), self.face(n.port), n.mac, n.state, n.generation)
         };
         let places = self.neighbours.iter().map(adjacency).collect();
         let hops = self.neighbours.iter().enumerate();
@@ -244,7 +256,20 @@ impl<B: TestBuf> Firewall<B> {
 impl<B: TestBuf> Firewall<B> {
     /// A frame from the neighbour through which its source is reached, to the firewall.
     pub fn send(&mut self, ingress: PortId, frame: &Frame) -> Step<'_, B> {
-        self.send_bytes(ingress, &dressed(ingress, frame))
+        let bytes = self.dressed(ingress, frame);
+        self.send_bytes(ingress, &bytes)
+    }
+
+    /// The MAC address at which a port's shared addresses are.
+    pub fn face(&self, port: PortId) -> MacAddr {
+        self.setup.ports[usize::from(port.0)].face()
+    }
+
+    /// A frame as the neighbour of the picture sends it to this firewall.
+    fn dressed(&self, ingress: PortId, frame: &Frame) -> Vec<u8> {
+        let mut bytes = dressed(ingress, frame);
+        bytes[..6].copy_from_slice(&self.face(ingress).0);
+        bytes
     }
 
     /// A frame as it is.
@@ -254,7 +279,7 @@ impl<B: TestBuf> Firewall<B> {
 
     /// A burst.
     pub fn send_all(&mut self, ingress: PortId, frames: &[Frame]) -> Step<'_, B> {
-        let frames = frames.iter().map(|frame| B::of(&dressed(ingress, frame))).collect();
+        let frames = frames.iter().map(|frame| B::of(&self.dressed(ingress, frame))).collect();
         self.send_burst(ingress, frames)
     }
 
@@ -460,7 +485,8 @@ fn worker<B: TestBuf>(id: WorkerId, setup: &Setup) -> Worker<B> {
     let shard_config =
         ShardConfig { half_open_max: setup.half_open_max, hash_key: HashKey::new([3, 14, 15]), term: 1 };
     let shard = Shard::new(Memory::on_heap(setup.slots).unwrap(), shard_config, setup.start);
-    let io = Io { sent: Vec::new(), handed: Vec::new(), ring: usize::MAX, pool: usize::MAX };
+    let io =
+        Io { sent: Vec::new(), handed: Vec::new(), core: Vec::new(), ring: usize::MAX, pool: usize::MAX };
     Worker { engine: Engine::new(config, shard), counters, io, notices, told: Counted::new() }
 }
 
@@ -473,5 +499,6 @@ fn snapshot_of(setup: &Setup, slots: &mut RuleSlots) -> Snapshot {
         neighbours: Arc::new(NeighbourTable::default()),
         timeouts: setup.timeouts,
         steering: Steering::new(ToeplitzKey::default(), setup.workers),
+        pair: setup.pair,
     }
 }

@@ -7,15 +7,18 @@
 mod buffers;
 mod firewall;
 mod net;
+mod pair;
 mod step;
 
 mod burst;
 mod capacity;
 mod errors;
 mod garbage;
+mod mirror;
 mod neighbours;
 mod policy;
 mod reuse;
+mod roles;
 mod segments;
 mod sessions;
 mod spoof;

@@ -126,8 +126,26 @@ pub fn ports() -> Vec<PortView> {
         mtu: 1_500,
         addresses: vec![net(false).own(port), link_local(), net(true).own(port)],
         broadcasts: vec![Addr::from([10, port.0 + 1, 0, 255])],
+        virtual_mac: None,
+        node_address: Vec::new(),
+        partner_address: Vec::new(),
     };
     PORTS.map(view).to_vec()
+}
+
+/// The pair's MAC address: pair 7.
+pub const VIRTUAL: MacAddr = MacAddr([0, 0, 0x5e, 0, 1, 7]);
+
+/// The ports of a pair's node, 0 or 1: its own addresses end in 2 or 3, the partner's in the other one.
+pub fn pair_ports(node: u8) -> Vec<PortView> {
+    let of = |node: u8, port: usize| [false, true].map(|v6| host(v6, port as u8 + 1, 2 + node)).to_vec();
+    let with_partner = |(at, view): (usize, PortView)| PortView {
+        virtual_mac: Some(VIRTUAL),
+        node_address: of(node, at),
+        partner_address: of(1 - node, at),
+        ..view
+    };
+    ports().into_iter().enumerate().map(with_partner).collect()
 }
 
 pub fn routes() -> Vec<Route> {

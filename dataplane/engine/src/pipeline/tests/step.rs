@@ -2,7 +2,7 @@
 
 use super::buffers::TestBuf;
 use super::firewall::Firewall;
-use super::net::{mac_of, neighbour_of, port_mac};
+use super::net::{mac_of, neighbour_of};
 use crate::ids::PortId;
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -79,7 +79,7 @@ impl<'f, B: TestBuf> Step<'f, B> {
         assert_eq!(self.sent.len(), 1, "one frame is sent{dump}");
         let (out_port, out) = self.sent[0].clone();
         assert_eq!(out_port, port, "the port{dump}");
-        assert_routed(&self.input[0], &desc, &out, (neighbour, port_mac(port)), &dump);
+        assert_routed(&self.input[0], &desc, &out, (neighbour, firewall.face(port)), &dump);
         self.counts(&[&["forwarded"], names].concat());
     }
 
@@ -115,7 +115,7 @@ impl<'f, B: TestBuf> Step<'f, B> {
         let (out, desc) = self.answered(port, &[&[reason, "icmp-errors-sent"], names].concat());
         assert_eq!(desc.kind, Kind::IcmpError, "{dump}");
         assert_eq!((desc.key.src(), desc.key.dst(), desc.ttl), (own, about_desc.key.src(), 64), "{dump}");
-        assert_eq!((&out[..6], &out[6..12]), (&about[6..12], &port_mac(port).0[..]), "{dump}");
+        assert_eq!((&out[..6], &out[6..12]), (&about[6..12], &firewall.face(port).0[..]), "{dump}");
         let l4 = usize::from(desc.l4);
         assert_eq!((out[l4], out[l4 + 1]), (kind, code), "{dump}");
         assert_eq!(out[l4 + 4..l4 + 8], rest.to_be_bytes(), "{dump}");

@@ -28,6 +28,7 @@
 
 mod options;
 mod pack;
+pub(crate) mod relaxed;
 mod rst;
 mod slow;
 mod syn;
@@ -37,7 +38,8 @@ mod window;
 mod tests;
 
 pub use options::SynOptions;
-pub use pack::{state_of, track_packed};
+pub(crate) use pack::is_relaxed;
+pub use pack::{is_idle, state_of, track_packed};
 
 use wire::{TcpFields, tcp_flags};
 
@@ -126,6 +128,8 @@ pub mod conn_flags {
     pub const SYN_ACKED: u16 = 1 << 8;
     /// `mark` and `mark_scale` mean something.
     pub const MARKED: u16 = 1 << 10;
+    /// Nothing is in flight and nothing was said for a while: the numbers are exact (decision 39).
+    pub const IDLE: u16 = 1 << 11;
 }
 
 /// What is known of one end's sending.
@@ -166,6 +170,40 @@ pub struct TcpConn {
     pub mark: u32,
     /// The scale that the marked SYN offered; [`NO_SCALE`] if none.
     pub mark_scale: u8,
+    /// What is known of each half's numbers since a takeover.
+    pub known: [Known; 2],
+}
+
+/// How much a half's numbers are worth (decision 39).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(u8)]
+pub enum Known {
+    /// Seen, and confirmed by the other end: every segment is checked against them.
+    #[default]
+    Learned = 0,
+    /// The other node's snapshot of a moving connection: nothing was seen since the takeover.
+    Unknown = 1,
+    /// A segment was seen since the takeover; the other end has not confirmed it.
+    Provisional = 2,
+    /// The other node's snapshot of an idle connection, checked as it stands.
+    Exact = 3,
+}
+
+impl Known {
+    #[inline(always)]
+    fn from_bits(bits: u32) -> Known {
+        match bits & 3 {
+            0 => Known::Learned,
+            1 => Known::Unknown,
+            2 => Known::Provisional,
+            _ => Known::Exact,
+        }
+    }
+
+    /// True while the half's segments are checked against bounds instead of a window.
+    pub fn is_relaxed(self) -> bool {
+        matches!(self, Known::Unknown | Known::Provisional)
+    }
 }
 
 /// No window scale option: fits the four bits that a scale has.
@@ -248,7 +286,8 @@ impl TcpConn {
     fn is_plain(&self, fields: &TcpFields) -> bool {
         fields.flags & CONTROL_MASK == tcp_flags::ACK
             && self.state == TcpState::Established
-            && self.flags & conn_flags::MARKED == 0
+            && self.flags & (conn_flags::MARKED | conn_flags::IDLE) == 0
+            && self.known == [Known::Learned; 2]
     }
 
     #[inline(always)]
@@ -300,6 +339,35 @@ impl TcpConn {
         sender.ack = learned.ack;
         sender.max_window = learned.max_window;
         self.half_mut(dir.other()).max_end = learned.peer_max_end;
+    }
+
+    /// As another node takes it over from its record.
+    pub(crate) fn taken_over(mut self, idle: bool) -> TcpConn {
+        self.flags &= !conn_flags::IDLE;
+        if idle {
+            self.flags |= conn_flags::IDLE;
+        }
+        self.known = [Dir::Initiator, Dir::Responder].map(|dir| match self.has(conn_flags::FIN, dir) {
+            // Final.
+            _ if matches!(self.state, TcpState::Closed | TcpState::TimeWait) => Known::Learned,
+            _ if idle => Known::Exact,
+            // Nothing comes behind a FIN.
+            true => Known::Learned,
+            false => Known::Unknown,
+        });
+        self
+    }
+
+    /// As another node is to hear of it.
+    pub(crate) fn told(mut self) -> TcpConn {
+        self.flags &= !conn_flags::IDLE;
+        self.known = [Known::Learned; 2];
+        self
+    }
+
+    /// The flags that the other node hears of.
+    fn told_flags(&self) -> u16 {
+        self.flags & !conn_flags::MARKED
     }
 
     fn unmark(&mut self) {

@@ -5,7 +5,7 @@
 //!   word 1  end(r)          | max_end(r)
 //!   word 2  ack(i)          | ack(r)
 //!   word 3  max_window(i) 16| max_window(r) 16 | mark
-//!   meta    state 4 | flags 12 | scale(i) 4 | scale(r) 4 | mark_scale 4 | spare 4
+//!   meta    state 4 | flags 12 | scale(i) 4 | scale(r) 4 | mark_scale 4 | known(i) 2 | known(r) 2
 //! ```
 //!
 //! [`track_packed`] runs the ordinary case on the words themselves, so that the hot path neither unpacks
@@ -15,15 +15,18 @@ use wire::{TcpFields, tcp_flags};
 
 use super::super::{Dir, Verdict};
 use super::window::{Learned, View};
-use super::{CONTROL_MASK, Half, Segment, TcpConn, TcpState, conn_flags, slow};
+use super::{CONTROL_MASK, Half, Known, Segment, TcpConn, TcpState, conn_flags, slow};
 
 const STATE_MASK: u32 = 0xf;
 const FLAGS_SHIFT: u32 = 4;
 const FLAGS_MASK: u32 = 0xfff;
 const SCALE_SHIFT: u32 = 16;
 const MARK_SCALE_SHIFT: u32 = 24;
-/// Bits of `meta` that must look like this for the hot path: established, no SYN marked.
-const PLAIN_MASK: u32 = STATE_MASK | (conn_flags::MARKED as u32) << FLAGS_SHIFT;
+const KNOWN_SHIFT: u32 = 28;
+/// Bits of `meta` that must look like this for the hot path: established, no SYN marked, not idle, both
+/// halves learned.
+const PLAIN_MASK: u32 =
+    STATE_MASK | ((conn_flags::MARKED | conn_flags::IDLE) as u32) << FLAGS_SHIFT | 0xf << KNOWN_SHIFT;
 
 impl TcpConn {
     /// As the table's words.
@@ -40,7 +43,9 @@ impl TcpConn {
             | (u32::from(self.flags) & FLAGS_MASK) << FLAGS_SHIFT
             | (u32::from(i.scale) & 15) << SCALE_SHIFT
             | (u32::from(r.scale) & 15) << (SCALE_SHIFT + 4)
-            | (u32::from(self.mark_scale) & 15) << MARK_SCALE_SHIFT;
+            | (u32::from(self.mark_scale) & 15) << MARK_SCALE_SHIFT
+            | (self.known[0] as u32) << KNOWN_SHIFT
+            | (self.known[1] as u32) << (KNOWN_SHIFT + 2);
         (words, meta)
     }
 
@@ -70,6 +75,7 @@ impl TcpConn {
             ],
             mark,
             mark_scale: (meta >> MARK_SCALE_SHIFT & 15) as u8,
+            known: [Known::from_bits(meta >> KNOWN_SHIFT), Known::from_bits(meta >> (KNOWN_SHIFT + 2))],
         }
     }
 }
@@ -78,6 +84,17 @@ impl TcpConn {
 #[inline(always)]
 pub fn state_of(meta: u32) -> TcpState {
     TcpState::from_bits((meta & STATE_MASK) as u8)
+}
+
+/// True if the packed numbers are exact because nothing is in flight.
+pub fn is_idle(meta: u32) -> bool {
+    meta >> FLAGS_SHIFT & u32::from(conn_flags::IDLE) != 0
+}
+
+/// True while a half's numbers are not confirmed since a takeover.
+pub(crate) fn is_relaxed(meta: u32) -> bool {
+    let half = |shift: u32| Known::from_bits(meta >> shift).is_relaxed();
+    half(KNOWN_SHIFT) || half(KNOWN_SHIFT + 2)
 }
 
 /// [`super::track`] on packed words, in place: the same verdict and the same result.

@@ -6,7 +6,7 @@
 
 use super::super::{Dir, Verdict, Why};
 use super::window::{PROBE, within};
-use super::{Segment, TcpConn, TcpState, conn_flags};
+use super::{Known, Segment, TcpConn, TcpState, conn_flags};
 use wire::tcp_flags;
 
 pub(super) fn on_rst(conn: &mut TcpConn, dir: Dir, seg: &Segment) -> Verdict {
@@ -54,8 +54,10 @@ fn on_rst_in_syn_sent(conn: &mut TcpConn, dir: Dir, seg: &Segment) -> Verdict {
     }
 }
 
-fn close(conn: &mut TcpConn) -> Verdict {
+pub(super) fn close(conn: &mut TcpConn) -> Verdict {
     conn.state = TcpState::Closed;
+    conn.known = [Known::Learned; 2];
+    conn.flags &= !conn_flags::IDLE;
     conn.unmark();
     Verdict::Accept { changed: true }
 }

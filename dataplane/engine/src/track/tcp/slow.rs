@@ -1,12 +1,15 @@
 //! Everything but an ordinary segment of an established connection.
 
 use super::super::{Dir, Verdict, Why};
-use super::window::{Misfit, after};
-use super::{Control, Segment, TcpConn, TcpState, conn_flags, rst, syn};
+use super::window::{Misfit, View, after};
+use super::{Control, Segment, TcpConn, TcpState, conn_flags, relaxed, rst, syn};
 
 #[cold]
 #[inline(never)]
 pub(super) fn track(conn: &mut TcpConn, dir: Dir, seg: &Segment) -> Verdict {
+    if conn.is_taken_over() {
+        return relaxed::track(conn, dir, seg);
+    }
     match seg.control() {
         Control::Syn => syn::on_syn(conn, dir, seg),
         Control::SynAck => syn::on_syn_ack(conn, dir, seg),
@@ -34,36 +37,64 @@ fn on_ack(conn: &mut TcpConn, dir: Dir, seg: &Segment, is_fin: bool) -> Verdict 
             Misfit::Refuse(why) => Verdict::Invalid(why),
         };
     };
-    let before = (conn.state, conn.flags & !conn_flags::MARKED);
+    let before = (conn.state, conn.told_flags());
+    match tail(conn, dir, seg, is_fin) {
+        Ok(Tail::Fin(end)) => {
+            learned.end = end;
+            conn.set(conn_flags::FIN, dir);
+        }
+        Ok(Tail::Data(_)) => {}
+        Err(why) => return Verdict::Invalid(why),
+    }
+    conn.learn(dir, &learned);
+    moved_on(conn, dir, &view);
+    conn.set(conn_flags::SYN_ACKED, dir.other());
+    if conn.has(conn_flags::FIN, dir.other()) && learned.ack == view.peer_end {
+        conn.set(conn_flags::FIN_ACKED, dir.other());
+    }
+    conn.settle();
+    Verdict::Accept { changed: before != (conn.state, conn.told_flags()) }
+}
+
+/// What a segment is the end of.
+pub(super) enum Tail {
+    /// This half's FIN, and the number behind it.
+    Fin(u32),
+    /// No more than data: the highest number sent so far.
+    Data(u32),
+}
+
+/// Checks a segment that fits its half's window against that half's FIN, or takes it as that.
+pub(super) fn tail(conn: &TcpConn, dir: Dir, seg: &Segment, is_fin: bool) -> Result<Tail, Why> {
+    let end = conn.half(dir).end;
     let payload_end = seg.payload_end();
     let fin_end = payload_end.wrapping_add(1);
     if conn.has(conn_flags::FIN, dir) {
-        if after(payload_end, view.end) {
-            return Verdict::Invalid(Why::DataAfterFin);
+        if after(payload_end, end) {
+            return Err(Why::DataAfterFin);
         }
-        if is_fin && fin_end != view.end {
-            return Verdict::Invalid(Why::FinMoved);
+        if is_fin && fin_end != end {
+            return Err(Why::FinMoved);
         }
     } else if is_fin {
         // Nothing that was sent may lie behind the FIN. An ACK sent after it and seen before it has moved
         // `end` over it already.
-        if after(view.end, fin_end) {
-            return Verdict::Invalid(Why::FinMoved);
-        }
-        learned.end = fin_end;
-        conn.set(conn_flags::FIN, dir);
+        return if after(end, fin_end) { Err(Why::FinMoved) } else { Ok(Tail::Fin(fin_end)) };
     }
-    conn.learn(dir, &learned);
-    conn.set(conn_flags::SYN_ACKED, dir.other());
-    if conn.has(conn_flags::FIN, dir.other()) && learned.ack == view.peer_end {
-        conn.set(conn_flags::FIN_ACKED, dir.other());
+    Ok(Tail::Data(if after(payload_end, end) { payload_end } else { end }))
+}
+
+/// A segment of the connection was taken, `view` is what was known before: it is no longer idle if that
+/// moved its numbers, and its initiator has not begun anew.
+pub(super) fn moved_on(conn: &mut TcpConn, dir: Dir, view: &View) {
+    let half = conn.half(dir);
+    if conn.flags & conn_flags::IDLE != 0 && (half.end, half.ack) != (view.end, view.ack) {
+        conn.flags &= !conn_flags::IDLE;
     }
     if dir == Dir::Initiator && conn.flags & conn_flags::MARKED != 0 {
         // It goes on with the old connection: the SYN was an old duplicate or not its own.
         conn.unmark();
     }
-    conn.settle();
-    Verdict::Accept { changed: before != (conn.state, conn.flags & !conn_flags::MARKED) }
 }
 
 /// The responder still has an older connection and challenges the new SYN; the initiator will answer

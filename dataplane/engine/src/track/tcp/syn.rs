@@ -6,7 +6,7 @@
 
 use super::super::{Dir, Verdict, Why};
 use super::window::{after, within};
-use super::{Half, NO_SCALE, Segment, SynOptions, TcpConn, TcpState, conn_flags};
+use super::{Half, Known, NO_SCALE, Segment, SynOptions, TcpConn, TcpState, conn_flags};
 
 /// The largest scaled window that a SYN can announce; it is never scaled itself (RFC 7323 §2.2).
 const SYN_WINDOW_MAX: u16 = u16::MAX;
@@ -19,6 +19,7 @@ pub(super) fn open(seg: &Segment) -> TcpConn {
         halves: [Half::default(), Half::default()],
         mark: 0,
         mark_scale: NO_SCALE,
+        known: [Known::Learned; 2],
     };
     conn.take_syn(Dir::Initiator, seg.fields.seq, seg.payload_end(), seg.fields.window, seg.options);
     conn
@@ -248,6 +249,7 @@ impl TcpConn {
         let options = SynOptions { scale, sack: true };
         let mark = self.mark;
         self.flags = 0;
+        self.known = [Known::Learned; 2];
         self.halves = [Half::default(), Half::default()];
         self.take_syn(Dir::Initiator, mark, mark, SYN_WINDOW_MAX, options);
         self.take_syn_ack(seg);

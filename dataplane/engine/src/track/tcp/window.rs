@@ -63,7 +63,7 @@ pub(super) enum Misfit {
 
 impl View {
     #[inline(always)]
-    fn own_window(&self) -> u32 {
+    pub(super) fn own_window(&self) -> u32 {
         u32::from(self.max_window) << (self.scale & 15)
     }
 
@@ -119,6 +119,39 @@ impl View {
         }
     }
 
+    /// Bounds I and II alone, for a half whose peer's numbers are not known.
+    pub(super) fn judge_seq(&self, fields: &TcpFields) -> Result<(), Misfit> {
+        let end = fields.seq.wrapping_add(u32::from(fields.payload_len));
+        let low = self.end.wrapping_sub(self.peer_window).wrapping_sub(SLACK);
+        let high = self.max_end.wrapping_add(PROBE);
+        let oldest = self.end.wrapping_sub(backward(self.peer_window));
+        Err(if within(end, low, high) {
+            return Ok(());
+        } else if within(end, oldest, high) {
+            Misfit::Pass(Why::OldDuplicate)
+        } else if end.wrapping_sub(high) <= self.peer_window.min(MAX_REACH) {
+            Misfit::Pass(Why::Overshoot)
+        } else if after(end, self.end) {
+            Misfit::Refuse(Why::SeqTooNew)
+        } else {
+            Misfit::Refuse(Why::SeqTooOld)
+        })
+    }
+
+    /// Bounds III and IV alone.
+    pub(super) fn judge_ack(&self, fields: &TcpFields) -> Result<(), Misfit> {
+        let age = self.peer_end.wrapping_sub(fields.ack);
+        Err(if age <= self.own_window().wrapping_add(SLACK) {
+            return Ok(());
+        } else if after(fields.ack, self.peer_end) {
+            Misfit::Refuse(Why::AckUnsent)
+        } else if age <= backward(self.own_window()) {
+            Misfit::Pass(Why::OldDuplicate)
+        } else {
+            Misfit::Refuse(Why::AckTooOld)
+        })
+    }
+
     /// True if a number of the sender's past, at most `backward` old, or its `end` itself.
     pub(super) fn is_past(&self, end: u32) -> bool {
         within(end, self.end.wrapping_sub(backward(self.peer_window)), self.end)
@@ -130,6 +163,6 @@ impl View {
     }
 }
 
-fn backward(window: u32) -> u32 {
+pub(super) fn backward(window: u32) -> u32 {
     window.saturating_mul(2).clamp(MIN_BACKWARD, MAX_REACH + SLACK)
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use wire::{TcpFields, tcp_flags};
 
 use super::model::Network;
-use crate::track::tcp::{self, Half, TcpConn, TcpState, conn_flags};
+use crate::track::tcp::{self, Half, Known, TcpConn, TcpState, conn_flags};
 use crate::track::{Dir, Segment, SynOptions, Verdict, Why};
 
 /// `value` as a distance from `base`, −2^31 to 2^31 − 1.
@@ -177,16 +177,17 @@ proptest! {
     #[test]
     fn packing_keeps_every_field(
         halves in any::<[(u32, u32, u32, u16, u8); 2]>(), state in 0..9_u8, flags in 0..4096_u16,
-        mark in any::<u32>(), mark_scale in 0..16_u8,
+        mark in any::<u32>(), mark_scale in 0..16_u8, known in any::<[u8; 2]>(),
     ) {
         let halves = halves.map(|(end, max_end, ack, max_window, scale)| {
             Half { end, max_end, ack, max_window, scale: scale % 15 }
         });
-        let conn = TcpConn { state: TcpState::from_bits(state), flags, halves, mark, mark_scale };
+        let known = known.map(|bits| Known::from_bits(bits.into()));
+        let conn = TcpConn { state: TcpState::from_bits(state), flags, halves, mark, mark_scale, known };
         let (words, meta) = conn.pack();
         prop_assert_eq!(TcpConn::unpack(&words, meta), conn);
         prop_assert_eq!(tcp::state_of(meta), conn.state);
-        prop_assert_eq!(meta >> 28, 0, "the spare bits stay free");
+        prop_assert_eq!(meta >> 28, known[0] as u32 | (known[1] as u32) << 2);
         prop_assert_eq!(words[0], u64::from(halves[0].end) | u64::from(halves[0].max_end) << 32);
         prop_assert_eq!(words[3] >> 32, u64::from(mark));
     }

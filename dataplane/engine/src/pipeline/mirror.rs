@@ -1,0 +1,252 @@
+//! The pair's part of an engine: the role, the other node's sessions coming in, and what a change of role
+//! means for the table.
+
+use super::Notice;
+use super::engine::Engine;
+use super::open::way_to;
+use crate::counters::Event;
+use crate::ids::PortId;
+use crate::mirror::{Import, ImportRefused, Imported, Removal};
+use crate::neighbour::NextHop;
+use crate::policy::Action;
+use crate::role::RoleView;
+use crate::session;
+use crate::snapshot::Snapshot;
+use crate::table::{Adopted, Binding, Entry, Hot, Path, Slot, flags};
+use crate::time::Ticks;
+use crate::track::Dir;
+use wire::{Addr, FlowKey, PacketBuf};
+
+/// A node that stopped being active keeps sessions that nobody mirrors for so long: the role may come back.
+const LOCAL_GRACE_MS: u32 = 10_000;
+/// Slots looked at in one turn for sessions to drop.
+const SWEPT_PER_TURN: u32 = 256;
+/// A neighbour is asked for once in so long, however many records want it.
+const WANTED_EVERY_MS: u32 = 500;
+
+/// The neighbours that imports have asked for last, so that a bulk of records does not fill the ring to the
+/// control thread with one question.
+#[derive(Default)]
+pub(super) struct RecentlyWanted {
+    last: [Option<(PortId, Addr, Ticks)>; 16],
+    next: usize,
+}
+
+impl RecentlyWanted {
+    /// True if it was not asked for lately.
+    fn is_news(&mut self, port: PortId, addr: Addr, now: Ticks) -> bool {
+        let known = |(p, a, then): &(PortId, Addr, Ticks)| {
+            *p == port && *a == addr && now.since(*then) < WANTED_EVERY_MS
+        };
+        if self.last.iter().flatten().any(known) {
+            return false;
+        }
+        if let Some(place) = self.last.get_mut(self.next) {
+            *place = Some((port, addr, now));
+        }
+        self.next = (self.next + 1) % self.last.len();
+        true
+    }
+}
+
+impl<B: PacketBuf> Engine<B> {
+    /// The role under which packets are seen.
+    pub fn role(&self) -> RoleView {
+        self.role
+    }
+
+    /// Follows the role word; cheap if nothing changed. From [`RoleView::Standby`] to active is a takeover;
+    /// [`RoleView::Closed`] in between or another term is not.
+    pub fn set_role(&mut self, role: RoleView, now: Ticks) {
+        if role == self.role {
+            return;
+        }
+        match role {
+            RoleView::Active { term } => self.activate(term, now),
+            RoleView::Standby => self.deactivate(now),
+            RoleView::Closed => {
+                self.role = role;
+                self.drop_pending();
+            }
+        }
+    }
+
+    /// This node is the active one, its versions carry `term`. Coming from standby, what was mirrored is its
+    /// own now; no session ends before it has had time to show that it lives (decision 8).
+    pub fn activate(&mut self, term: u32, now: Ticks) {
+        if !self.shard.is_serving() {
+            self.took_over = Some(now);
+            self.shard.judge_all();
+        }
+        self.left = None;
+        self.shard.serve(term);
+        self.role = RoleView::Active { term };
+    }
+
+    /// The other node is the active one: the sessions stay as its mirror, under their versions.
+    pub fn deactivate(&mut self, now: Ticks) {
+        if self.shard.is_serving() {
+            self.left = Some(now);
+        }
+        self.shard.stop_serving();
+        self.doomed.clear();
+        self.role = RoleView::Standby;
+        self.drop_pending();
+    }
+
+    /// Stores a session as the other node's record says. Between bursts only.
+    pub fn import(&mut self, now: Ticks, snapshot: &Snapshot, record: &Imported) -> Import {
+        let outcome = self.take_in(now, snapshot, record);
+        self.counters.count(
+            match outcome {
+                Import::Stored { .. } => Event::Mirrored,
+                Import::Held { .. } => Event::MirrorHeld,
+                Import::Refused(_) => Event::MirrorRefused,
+            },
+            1,
+        );
+        outcome
+    }
+
+    fn take_in(&mut self, now: Ticks, snapshot: &Snapshot, record: &Imported) -> Import {
+        if self.shard.is_serving() {
+            return Import::Refused(ImportRefused::NotMirroring);
+        }
+        let Some((windows, state)) = record.packed() else {
+            return Import::Refused(ImportRefused::Unsupported);
+        };
+        let has_zone = |zone| snapshot.ports.iter().any(|port| port.zone == zone);
+        if !record.zones.iter().all(|zone| has_zone(*zone)) {
+            return Import::Refused(ImportRefused::UnknownZone);
+        }
+        let keys = &record.keys;
+        let hashes = keys.map(|key| self.shard.hash(&key));
+        let found = [0, 1].map(|at| self.shard.find(&keys[at], hashes[at]).map(|(slot, _)| slot));
+        let mut older = [found[0], found[1].filter(|slot| found[0] != Some(*slot))];
+        for slot in older.into_iter().flatten() {
+            let version = self.shard.entry(slot).map_or(0, Entry::version);
+            if version >= record.version {
+                return Import::Held { slot, version };
+            }
+        }
+        // The same session, or one that must go.
+        let held = found[0].filter(|slot| self.shard.entry(*slot).is_some_and(|e| e.keys() == *keys));
+        if held.is_some() {
+            older[0] = None;
+        }
+        if held.is_none() && self.shard.room() == 0 && older == [None; 2] {
+            return Import::Refused(ImportRefused::Full);
+        }
+        for slot in older.into_iter().flatten() {
+            self.shard.terminate(slot, now);
+            // Whoever keeps books by slot is not to take the successor for it.
+            self.shard.rest_last_slot();
+            self.counters.count(Event::MirrorDisplaced, 1);
+        }
+        let (binding, path) = self.bind(now, snapshot, record);
+        let timeout_ms = session::timeout_ms(keys[0].proto(), state, &snapshot.timeouts);
+        let spent_ms = timeout_ms.saturating_sub(record.remaining_ms);
+        let adopted = Adopted {
+            keys,
+            hashes,
+            version: record.version,
+            binding,
+            path,
+            hot: Hot::with_traffic(windows, state, record.bytes, record.packets),
+            last_seen: Ticks(now.0.wrapping_sub(spent_ms)),
+        };
+        match self.shard.adopt(held, &adopted, now) {
+            Ok(slot) => Import::Stored { slot, displaced: older },
+            Err(_) => Import::Refused(ImportRefused::Full),
+        }
+    }
+
+    /// Rule and next hops, resolved beforehand: nothing is left to do when the node takes over. Without the
+    /// rule, or if it does not admit anything here, the session waits for its first packet (decision 27).
+    fn bind(&mut self, now: Ticks, snapshot: &Snapshot, record: &Imported) -> (Binding, Path) {
+        let binding = Binding { rule: record.rule, generation: record.generation, zones: record.zones };
+        let mut path = Path {
+            next_hops: [NextHop::NONE; 2],
+            group: record.group,
+            flags: flags::REPLICATE | flags::SHARED,
+        };
+        let rule = snapshot.policy.rule(record.rule).filter(|rule| rule.action == Action::Allow);
+        let [key, reply] = &record.keys;
+        // Where the two ends really are, whatever their packets' destinations are before translation.
+        let ways = [reply.src(), key.src()].map(|addr| way_to(snapshot, addr));
+        let leads_to = |way: usize, zone| ways[way].is_some_and(|(_, port)| port.zone == zone);
+        let (Some(rule), true) = (rule, leads_to(0, record.zones[1]) && leads_to(1, record.zones[0])) else {
+            path.flags |= flags::INERT;
+            self.counters.count(Event::MirrorInert, 1);
+            return (binding, path);
+        };
+        if rule.log {
+            path.flags |= flags::LOG;
+        }
+        for (next_hop, way) in path.next_hops.iter_mut().zip(ways) {
+            let Some((hit, _)) = way else { continue };
+            match snapshot.neighbours.find(hit.port, hit.next_hop) {
+                Some(found) => *next_hop = found,
+                None if self.wanted.is_news(hit.port, hit.next_hop, now) => {
+                    self.notify(Notice::NeighbourWanted { port: hit.port, addr: hit.next_hop });
+                }
+                None => {}
+            }
+        }
+        (binding, path)
+    }
+
+    /// Drops a mirrored session that ended on the other node: the one that this initiator's key names, if
+    /// it has this version or, unless `exact`, an older one. Between bursts only.
+    pub fn remove(&mut self, now: Ticks, key: &FlowKey, version: u64, exact: bool) -> Removal {
+        let Some((slot, held)) = self.lookup(key) else { return Removal::Absent };
+        let goes = if exact { held == version } else { held <= version };
+        if self.shard.is_serving() || !goes {
+            return Removal::Held { slot, version: held };
+        }
+        self.shard.terminate(slot, now);
+        self.counters.count(Event::MirrorRemoved, 1);
+        Removal::Removed(slot)
+    }
+
+    /// The session that this initiator's key names, and its version.
+    pub fn lookup(&self, key: &FlowKey) -> Option<(Slot, u64)> {
+        let (slot, dir) = self.shard.find(key, self.shard.hash(key))?;
+        let entry = self.shard.entry(slot).filter(|_| dir == Dir::Initiator)?;
+        Some((slot, entry.version()))
+    }
+
+    /// Empties the mirror, local sessions included, looking at `max` slots at most. Returns how many
+    /// sessions remain; to be called until none does. An active node purges nothing and says 0.
+    pub fn purge(&mut self, now: Ticks, max: u32) -> u32 {
+        if self.shard.is_serving() {
+            return 0;
+        }
+        let before = self.sessions();
+        if before > 0 {
+            self.shard.sweep(max, |_| true, now);
+        }
+        let remaining = self.sessions();
+        self.counters.count(Event::Dropped, u64::from(before - remaining));
+        remaining
+    }
+
+    fn sessions(&self) -> u32 {
+        self.shard.population().in_use.iter().sum()
+    }
+
+    /// Between bursts on a node that is not active: nothing ages; what nobody mirrors is dropped when the
+    /// role has been gone for a while.
+    #[cold]
+    pub(super) fn keep_mirror(&mut self, now: Ticks) {
+        if self.role == RoleView::Standby && self.left.is_some_and(|left| now.since(left) >= LOCAL_GRACE_MS) {
+            let before = self.sessions();
+            let is_local = |entry: &Entry| entry.path().flags & flags::SHARED == 0;
+            if self.shard.sweep(SWEPT_PER_TURN, is_local, now) {
+                self.left = None;
+            }
+            self.counters.count(Event::Dropped, u64::from(before - self.sessions()));
+        }
+        self.counters.set_gauges(&self.shard.population(), self.pending.len());
+    }
+}
