@@ -25,6 +25,8 @@ pub mod guard;
 pub mod netns;
 pub mod node;
 pub mod pair;
+pub mod pairview;
+pub mod picture;
 pub mod probe;
 pub mod process;
 pub mod report;

@@ -97,6 +97,15 @@ enum Command {
     },
     /// Put a lab up, send real traffic through it, show what passed, take it down.
     Demo {
+        /// 2: a pair whose active node is killed; 1: one firewall, and what passes it.
+        #[arg(long, default_value_t = 2)]
+        nodes: u8,
+        /// Heartbeat interval of the pair.
+        #[arg(long, default_value_t = 100)]
+        interval_ms: u32,
+        /// Where the picture of the takeover goes.
+        #[arg(long, value_name = "FILE", default_value = "target/takeover.svg")]
+        picture: PathBuf,
         /// Close with one line of JSON.
         #[arg(long)]
         json: bool,
@@ -276,9 +285,15 @@ fn run(command: Command) -> Result<ExitCode> {
             forwarder::run(link, impairment, seed)?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Demo { json } => {
+        Command::Demo { nodes: 1, json, .. } => {
             sweep_on_signals()?;
-            let report = demo::run(PATIENCE)?;
+            let report = demo::single::run(PATIENCE)?;
+            finish(report.table(), report.passed(), json.then(|| report.to_json()))
+        }
+        Command::Demo { interval_ms, picture, json, .. } => {
+            sweep_on_signals()?;
+            let pair = PairSettings { interval_ms, ..PairSettings::default() };
+            let report = demo::pair::run(&demo::pair::Plan { pair, picture, patience: PATIENCE })?;
             finish(report.table(), report.passed(), json.then(|| report.to_json()))
         }
         Command::Baseline { rounds, seconds, json } => {

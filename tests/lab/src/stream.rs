@@ -119,6 +119,13 @@ impl Track {
         self.arrivals.lock().map(|arrivals| arrivals.clone()).unwrap_or_default()
     }
 
+    /// The arrivals after a moment, without looking at all of them.
+    pub fn arrivals_since(&self, moment: Instant) -> Vec<Arrival> {
+        let Ok(arrivals) = self.arrivals.lock() else { return Vec::new() };
+        let recent = arrivals.iter().rev().take_while(|arrival| arrival.at > moment).count();
+        arrivals[arrivals.len() - recent..].to_vec()
+    }
+
     /// The longest silence that touches a span of time. One that has not ended counts up to the span's end.
     pub fn longest_silence(&self, from: Instant, to: Instant) -> Silence {
         longest_silence(&self.arrivals(), from, to)

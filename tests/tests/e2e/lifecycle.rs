@@ -128,7 +128,7 @@ fn memory_stays_flat_under_short_connections() {
 fn interrupting_the_demo_leaves_nothing() {
     // Waits for its turn as any lab does; then the interrupt finds it in the middle.
     let mut command = std::process::Command::new(find_program("lab", "LAB").unwrap());
-    command.args(["demo"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.args(["demo", "--nodes", "1"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut demo = Running::start(&mut command).unwrap();
     exec::wait_for("the demo's lab", Duration::from_secs(30), || netns::exists(Host::A).then_some(()))
         .unwrap();
@@ -141,7 +141,7 @@ fn interrupting_the_demo_leaves_nothing() {
 #[test]
 fn a_killed_lab_is_swept_by_the_next_one() {
     let mut command = std::process::Command::new(find_program("lab", "LAB").unwrap());
-    command.args(["demo"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.args(["demo", "--nodes", "1"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut demo = Running::start(&mut command).unwrap();
     let daemon = exec::wait_for("the demo's daemon", Duration::from_secs(30), || {
         netns::processes(Host::A).into_iter().next()

@@ -32,6 +32,11 @@ impl Operator {
         })
     }
 
+    /// Runs `ha-ctl` with arguments that change something; it must succeed.
+    pub fn run(&self, arguments: &[&str]) -> Result<String> {
+        exec::check(ha_ctl(&self.socket)?.args(arguments), LIMIT).map(|output| output.stdout)
+    }
+
     /// `ha-ctl status`.
     pub fn status(&self) -> Result<proto::Status> {
         self.json(&["status"])
