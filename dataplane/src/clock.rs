@@ -5,6 +5,7 @@
 
 use engine::Ticks;
 use std::time::Duration;
+use sync::ids::Micros;
 
 /// Where time begins: five minutes before the millisecond count wraps, so that whatever cannot stand the
 /// wrap fails in the first test that runs for longer, and not after 49 days of service.
@@ -34,6 +35,15 @@ impl Clock {
         let elapsed = cycles.saturating_sub(self.origin);
         let ms = (u128::from(elapsed) * u128::from(self.ms_per_cycle)) >> 64;
         FIRST.after(ms as u32)
+    }
+
+    /// Microseconds since the origin: the pair's time. Counts before the origin are the origin's.
+    #[inline(always)]
+    pub fn micros(&self, cycles: u64) -> Micros {
+        let elapsed = cycles.saturating_sub(self.origin);
+        // In two steps, so that no count and no rate overflows the product.
+        let ms = (u128::from(elapsed) * u128::from(self.ms_per_cycle)) >> 32;
+        Micros((ms * 1000 >> 32) as u64)
     }
 
     /// How many cycles a span has.
@@ -72,10 +82,22 @@ mod tests {
     }
 
     #[test]
+    fn microseconds_run_beside_ticks() {
+        let clock = Clock::new(1_000, HZ);
+        for seconds in [0, 1, 86_400, 31_536_000] {
+            let cycles = 1_000 + clock.cycles(Duration::from_secs(seconds));
+            let off = clock.micros(cycles).0.abs_diff(seconds * 1_000_000);
+            assert!(off <= 1 + seconds / 1_000, "{seconds} s: {off}");
+        }
+        assert_eq!(clock.micros(0), Micros(0));
+    }
+
+    #[test]
     fn absurd_rates_do_not_overflow() {
         for hz in [0, 1, 999_999, u64::MAX] {
             let clock = Clock::new(0, hz);
             clock.ticks(u64::MAX);
+            clock.micros(u64::MAX);
             clock.cycles(Duration::MAX);
         }
     }

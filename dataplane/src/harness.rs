@@ -114,7 +114,7 @@ impl Rig {
             eal_huge_pages: false,
             warnings: vec!["a rig".to_owned()],
         };
-        let Assembly { core, workers } = assemble(Materials {
+        let Assembly { core, workers, .. } = assemble(Materials {
             config,
             config_path: "/nonexistent/rig.toml".into(),
             ruleset,
@@ -126,6 +126,7 @@ impl Rig {
             clock,
             log: None,
             random: [1, 2, 3],
+            pair: None,
         })
         .unwrap();
         Self { workers, core, wires, macs, pool: *pool, now: Instant::now() }

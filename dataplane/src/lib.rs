@@ -9,6 +9,7 @@
 //! | [`memory`] | the session table's pages |
 //! | [`worker`] | the packet loop |
 //! | [`control`] | the operator's socket, neighbours, reload, the log |
+//! | [`pair`] | the sync core: this node as one of two |
 //! | [`clock`] | one time for all threads |
 #![forbid(unsafe_code)]
 
@@ -20,5 +21,6 @@ pub mod control;
 mod harness;
 pub mod launch;
 pub mod memory;
+pub mod pair;
 pub mod ruleset;
 pub mod worker;

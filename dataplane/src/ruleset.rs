@@ -6,7 +6,7 @@ use crate::config::Config;
 use engine::neighbour::NeighbourTable;
 use engine::policy::{Policy, PolicyError, RuleSlots};
 use engine::routes::{RouteError, Routes};
-use engine::snapshot::{PortView, Snapshot, Steering};
+use engine::snapshot::{PairView, PortView, Snapshot, Steering};
 use engine::track::Timeouts;
 use std::sync::Arc;
 use thiserror::Error;
@@ -22,6 +22,8 @@ pub struct Ruleset {
     pub timeouts: Timeouts,
     /// Which counters belong to which rule.
     pub slots: RuleSlots,
+    /// What workers know of the pair.
+    pub pair: PairView,
 }
 
 /// Why a configuration that reads well cannot be used.
@@ -41,7 +43,8 @@ impl Ruleset {
         let mut slots = slots.clone();
         let policy = Arc::new(Policy::compile(&config.policy_rules(), &mut slots)?);
         let routes = Arc::new(Routes::build(&config.routes())?);
-        Ok(Self { policy, routes, timeouts: config.timeouts(), slots })
+        let pair = config.pair.as_ref().map(crate::launch::pair::view).unwrap_or_default();
+        Ok(Self { policy, routes, timeouts: config.timeouts(), slots, pair })
     }
 
     /// The snapshot of this rule set.
@@ -60,6 +63,7 @@ impl Ruleset {
             neighbours,
             timeouts: self.timeouts,
             steering,
+            pair: self.pair,
         }
     }
 }

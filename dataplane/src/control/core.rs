@@ -6,11 +6,13 @@ use super::log::LogControl;
 use super::meters::{BusyMeter, Hits, RuleMeter};
 use super::names::Names;
 use super::neighbours::Neighbourhood;
+use super::partner::Partner;
 use super::server::{Reply, Responder, answer_line};
 use super::sessions::{Context, SessionWalk};
 use super::view;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::pair::CoreThread;
 use crate::ruleset::Ruleset;
 use crate::worker::WorkerThread;
 use crate::worker::mailbox::{Mail, SmallFrame};
@@ -123,6 +125,8 @@ pub struct CoreParts {
     pub pool: Mempool,
     /// The running log; none in tests.
     pub log: Option<LogControl>,
+    /// The sync core, in a pair.
+    pub partner: Option<Partner>,
 }
 
 /// The control thread's state.
@@ -148,7 +152,8 @@ pub struct Core {
     pub(super) clock: Clock,
     pub(super) pool: Mempool,
     pub(super) log: Option<LogControl>,
-    links: Option<LinkWatch>,
+    pub(super) partner: Option<Partner>,
+    pub(super) links: Option<LinkWatch>,
     looked: Instant,
     links_looked: Instant,
     unreclaimed: bool,
@@ -158,7 +163,9 @@ impl Core {
     /// A control thread that has done nothing yet.
     pub fn new(parts: CoreParts) -> Self {
         let now = Instant::now();
-        let interfaces: Vec<String> = parts.ports.iter().filter_map(|port| port.interface.clone()).collect();
+        let links = parts.partner.iter().flat_map(|partner| partner.control.interfaces.iter().flatten());
+        let ports = parts.ports.iter().filter_map(|port| port.interface.as_ref());
+        let interfaces: Vec<String> = ports.chain(links).cloned().collect();
         Self {
             links: watch_links(interfaces),
             links_looked: now,
@@ -184,6 +191,7 @@ impl Core {
             clock: parts.clock,
             pool: parts.pool,
             log: parts.log,
+            partner: parts.partner,
         }
     }
 
@@ -196,6 +204,13 @@ impl Core {
     pub fn worker_started(&mut self, worker: usize, thread: WorkerThread) {
         if let Some(worker) = self.workers.get_mut(worker) {
             worker.thread = Some(thread);
+        }
+    }
+
+    /// The sync core's thread runs.
+    pub fn sync_core_started(&mut self, thread: CoreThread) {
+        if let Some(partner) = &mut self.partner {
+            partner.thread = Some(thread);
         }
     }
 
@@ -219,7 +234,7 @@ impl Core {
     /// Everything that is due: notices, questions, tables, figures. True if notices are left over.
     pub fn turn(&mut self, now: Instant) -> bool {
         let ticks = self.clock.ticks(dpdk::cycles());
-        let left_over = self.take_notices((ticks, now));
+        let left_over = self.take_notices((ticks, now)) | self.hear_partner();
         let (neighbourhood, workers) = (&mut self.neighbourhood, &mut self.workers);
         neighbourhood.tick(ticks, &mut |port, frame| post(workers, port, frame));
         if let Some(table) = self.neighbourhood.take_table(now) {
@@ -230,9 +245,10 @@ impl Core {
             self.unreclaimed = self.publisher.reclaim() > 0;
         }
         self.events.tick(now);
-        if now.duration_since(self.links_looked) >= LINKS_EVERY {
+        if now.duration_since(self.links_looked) >= self.links_every() {
             self.links_looked = now;
             self.look_at_links();
+            self.tell_links();
         }
         if now.duration_since(self.looked) >= SECOND {
             self.looked = now;
@@ -267,6 +283,17 @@ impl Core {
         self.neighbourhood.is_hot(now)
     }
 
+    /// In a pair a link that goes down counts at once.
+    fn links_every(&self) -> Duration {
+        if self.partner.is_some() { Duration::ZERO } else { LINKS_EVERY }
+    }
+
+    /// True if the sync core's thread is gone, which it must not be.
+    pub fn lost_sync_core(&self) -> bool {
+        let thread = self.partner.as_ref().and_then(|partner| partner.thread.as_ref());
+        thread.is_some_and(CoreThread::is_finished)
+    }
+
     /// A worker whose thread is gone, which must not be.
     pub fn lost_worker(&self) -> Option<usize> {
         self.workers.iter().position(|worker| worker.thread.as_ref().is_some_and(WorkerThread::is_finished))
@@ -274,6 +301,8 @@ impl Core {
 
     /// Ends all workers, then closes all ports. False if a worker had ended by a panic.
     pub fn shut_down(self) -> bool {
+        // First of all: nobody speaks for workers that end.
+        drop(self.partner);
         let threads: Vec<WorkerThread> =
             self.workers.into_iter().filter_map(|worker| worker.thread).collect();
         threads.iter().for_each(WorkerThread::tell_to_stop);

@@ -6,11 +6,13 @@
 
 mod core;
 mod events;
+mod happenings;
 mod link;
 pub mod log;
 mod meters;
 mod names;
 pub mod neighbours;
+mod partner;
 mod reload;
 pub mod server;
 mod sessions;
@@ -20,6 +22,7 @@ mod view;
 
 pub use self::core::{Core, CoreParts, DataPort, Facts, WorkerLink};
 pub use meters::BusyMeter;
+pub use partner::Partner;
 
 use mio::{Events, Poll, Token};
 use server::Server;
@@ -40,6 +43,8 @@ pub enum Ended {
     Asked,
     /// A worker's thread is gone.
     WorkerLost(usize),
+    /// The sync core's thread is gone.
+    SyncCoreLost,
 }
 
 /// Runs until somebody asks for the end.
@@ -73,6 +78,9 @@ pub fn run(core: &mut Core, listener: UnixListener, signals: &Signals) -> io::Re
         busy |= server.turn(core, now);
         if let Some(worker) = core.lost_worker() {
             return Ok(Ended::WorkerLost(worker));
+        }
+        if core.lost_sync_core() {
+            return Ok(Ended::SyncCoreLost);
         }
     }
 }

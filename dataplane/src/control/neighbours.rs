@@ -37,10 +37,21 @@ pub struct Speaker {
     pub link_local: Option<Ipv6Addr>,
 }
 
+/// A port's faces. Without a pair there is only the first.
+#[derive(Clone, Debug)]
+pub struct Faces {
+    /// As the owner of the shared addresses.
+    pub shared: Speaker,
+    /// As a node of its own, while the partner owns them.
+    pub own: Option<Speaker>,
+}
+
 /// Everything about neighbours that is not the workers'.
 pub struct Neighbourhood {
     resolver: Resolver,
-    speakers: Vec<Speaker>,
+    faces: Vec<Faces>,
+    /// The shared addresses are this node's.
+    owns_shared: bool,
     ticked: Ticks,
     news: Option<Instant>,
     publish_from: Option<Instant>,
@@ -49,10 +60,17 @@ pub struct Neighbourhood {
 
 impl Neighbourhood {
     /// Knows nobody.
-    pub fn new(speakers: Vec<Speaker>, now: Ticks) -> Self {
-        let ports = speakers.iter().map(|speaker| (speaker.mac, speaker.mtu)).collect();
+    pub fn new(faces: Vec<Faces>, now: Ticks) -> Self {
+        // What is forwarded leaves from the shared face, whoever asked for the way.
+        let ports = faces.iter().map(|port| (port.shared.mac, port.shared.mtu)).collect();
         let resolver = Resolver::new(ResolverConfig { capacity: NEIGHBOURS_MAX, ports });
-        Self { resolver, speakers, ticked: now, news: None, publish_from: None, unasked: 0 }
+        let owns_shared = faces.iter().all(|port| port.own.is_none());
+        Self { resolver, faces, owns_shared, ticked: now, news: None, publish_from: None, unasked: 0 }
+    }
+
+    /// The role changed: who asks from now on.
+    pub fn speak_as(&mut self, owner_of_shared: bool) {
+        self.owns_shared = owner_of_shared;
     }
 
     /// Takes a worker's notice. `send` gets the question that follows from it, if any.
@@ -123,7 +141,11 @@ impl Neighbourhood {
     }
 
     fn ask(&mut self, question: &Solicitation, send: &mut impl FnMut(PortId, SmallFrame) -> bool) {
-        let frame = self.speakers.get(usize::from(question.port.0)).and_then(|own| own.question(question));
+        let speaker = self.faces.get(usize::from(question.port.0)).map(|port| match &port.own {
+            Some(own) if !self.owns_shared => own,
+            _ => &port.shared,
+        });
+        let frame = speaker.and_then(|speaker| speaker.question(question));
         if !frame.is_some_and(|frame| send(question.port, frame)) {
             self.unasked += 1;
         }
@@ -176,6 +198,28 @@ mod tests {
         }
     }
 
+    fn faces(shared: Speaker) -> Faces {
+        Faces { shared, own: None }
+    }
+
+    #[test]
+    fn a_standby_asks_as_itself() {
+        let now = (Ticks(0), Instant::now());
+        let own_mac = MacAddr([2, 0, 0, 0, 0, 0xaa]);
+        let addresses = vec!["10.1.0.2/24".parse().unwrap()];
+        let own = Speaker { mac: own_mac, mtu: 1500, addresses, link_local: None };
+        let mut n = Neighbourhood::new(vec![Faces { shared: speaker(), own: Some(own) }], now.0);
+        let first = wanted(&mut n, "10.1.0.10", now);
+        assert_eq!((&first[0][6..12], &first[0][28..32]), (&own_mac.0[..], &[10, 1, 0, 2][..]));
+        n.speak_as(true);
+        let second = wanted(&mut n, "10.1.0.11", now);
+        assert_eq!((&second[0][6..12], &second[0][28..32]), (&MAC.0[..], &[10, 1, 0, 1][..]));
+        // The way leads from the shared face all the same.
+        let table = n.take_table(now.1).unwrap();
+        let hop = table.find(LAN, address("10.1.0.10")).unwrap();
+        assert_eq!(table.get(hop).unwrap().macs[6..], MAC.0);
+    }
+
     fn address(text: &str) -> Addr {
         text.parse::<IpAddr>().unwrap().into()
     }
@@ -195,7 +239,7 @@ mod tests {
     #[test]
     fn questions_come_from_the_address_of_the_targets_network() {
         let now = (Ticks(0), Instant::now());
-        let mut n = Neighbourhood::new(vec![speaker()], now.0);
+        let mut n = Neighbourhood::new(vec![faces(speaker())], now.0);
         let sent = wanted(&mut n, "10.1.0.10", now);
         let frame = &sent[0];
         assert_eq!(&frame[..6], &[0xff; 6]);
@@ -218,8 +262,10 @@ mod tests {
     #[test]
     fn a_port_without_an_address_of_the_family_cannot_ask() {
         let now = (Ticks(0), Instant::now());
-        let mut n =
-            Neighbourhood::new(vec![Speaker { addresses: Vec::new(), link_local: None, ..speaker() }], now.0);
+        let mut n = Neighbourhood::new(
+            vec![faces(Speaker { addresses: Vec::new(), link_local: None, ..speaker() })],
+            now.0,
+        );
         assert_eq!(wanted(&mut n, "10.1.0.10", now), Vec::<Vec<u8>>::new());
         assert_eq!(wanted(&mut n, "fd00:1::10", now), Vec::<Vec<u8>>::new());
         assert_eq!(n.unasked(), 2);
@@ -228,7 +274,7 @@ mod tests {
     #[test]
     fn a_question_that_was_lost_is_repeated_after_a_second() {
         let start = (Ticks(u32::MAX - 100), Instant::now());
-        let mut n = Neighbourhood::new(vec![speaker()], start.0);
+        let mut n = Neighbourhood::new(vec![faces(speaker())], start.0);
         let notice = Notice::NeighbourWanted { port: LAN, addr: address("10.1.0.10") };
         n.notice(&notice, start, &mut |_, _| false);
         assert_eq!(n.unasked(), 1);
@@ -245,7 +291,7 @@ mod tests {
     #[test]
     fn an_answer_makes_a_table_and_the_next_one_waits_a_little() {
         let start = (Ticks(0), Instant::now());
-        let mut n = Neighbourhood::new(vec![speaker()], start.0);
+        let mut n = Neighbourhood::new(vec![faces(speaker())], start.0);
         assert!(!n.is_hot(start.1));
         wanted(&mut n, "10.1.0.10", start);
         assert!(n.is_hot(start.1 + Duration::from_millis(99)) && !n.is_hot(start.1 + HOT));

@@ -111,5 +111,6 @@ impl Core {
         }
         (self.config, self.ruleset, self.restart_needed) = (config, ruleset, restart_needed);
         self.publish(next);
+        self.describe_to_partner();
     }
 }

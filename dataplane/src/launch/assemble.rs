@@ -3,16 +3,21 @@
 //! Everything that packets will need is allocated here: shards, rings, mailboxes, counters.
 
 use super::LaunchError;
+use super::pair::{self, Joint, PairMaterials};
 use super::ports::{self, OpenPort};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, PairSettings};
 use crate::control::log::LogControl;
-use crate::control::neighbours::{Neighbourhood, Speaker};
-use crate::control::{BusyMeter, Core, CoreParts, DataPort, Facts, WorkerLink};
+use crate::control::neighbours::{Faces, Neighbourhood, Speaker};
+use crate::control::{BusyMeter, Core, CoreParts, DataPort, Facts, Partner as PartnerLink, WorkerLink};
+use crate::pair::cell::{RoleCell, WorkerCell};
+use crate::pair::core::SyncCore;
+use crate::pair::tables::{CoreEnd, WorkerEnd};
 use crate::ruleset::Ruleset;
 use crate::worker::io::{TxPath, WorkerIo};
 use crate::worker::mailbox::{MAILBOX, Mail};
 use crate::worker::mesh::{Handed, MeshEnds, mesh};
+use crate::worker::partner::Partner;
 use crate::worker::polling::{Poller, SPIN};
 use crate::worker::stats::WorkerStats;
 use crate::worker::{Worker, WorkerParts};
@@ -24,10 +29,13 @@ use engine::policy::COUNTER_SLOTS;
 use engine::publish::Publisher;
 use engine::snapshot::{PortView, Snapshot, Steering};
 use engine::table::{HashKey, Memory, Shard, ShardConfig};
-use engine::{PortId, WorkerId};
+use engine::{PortId, RoleView, WorkerId};
+use ipnet::IpNet;
 use rtrb::{Consumer, Producer, RingBuffer};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use wire::Addr;
 
 /// Frames under way from one worker to another, at most.
 const RING_PLACES: usize = 1024;
@@ -60,6 +68,8 @@ pub struct Materials {
     pub log: Option<LogControl>,
     /// Secret of the session index.
     pub random: [u64; 3],
+    /// What a pair needs besides; `config.pair` says whether there is one.
+    pub pair: Option<PairMaterials>,
 }
 
 /// The parts of a daemon that does not run yet.
@@ -68,6 +78,8 @@ pub struct Assembly {
     pub core: Core,
     /// For a thread each.
     pub workers: Vec<Worker>,
+    /// For a thread, in a pair.
+    pub sync_core: Option<SyncCore>,
 }
 
 /// One worker's ends of everything, while they are being gathered.
@@ -89,19 +101,66 @@ pub fn table_bytes(capacity: u32, workers: u8) -> usize {
 
 /// Puts everything together.
 pub fn assemble(materials: Materials) -> Result<Assembly, LaunchError> {
-    let Materials { config, config_path, ruleset, ports, pool, memory, steering, facts, clock, log, random } =
-        materials;
+    let Materials {
+        config,
+        config_path,
+        ruleset,
+        ports,
+        pool,
+        memory,
+        steering,
+        facts,
+        clock,
+        log,
+        random,
+        pair,
+    } = materials;
     let count = usize::from(config.workers.count.max(1));
-    let (views, speakers) = faces(&config, &ports);
+    let (views, faces) = faces(&config, &ports);
     let (data_ports, ends) = deal_out(&config, ports, &views, count);
+    let macs: Vec<_> = views.iter().map(|view| view.mac).collect();
 
-    let first = ruleset.snapshot(FIRST_GENERATION, views, Arc::new(NeighbourTable::default()), steering);
+    let first =
+        ruleset.snapshot(FIRST_GENERATION, views, Arc::new(NeighbourTable::default()), steering.clone());
     let snapshot = Arc::new(first);
     let publisher = Publisher::new(Arc::clone(&snapshot));
-    let setup = Setup { config: &config, pool, clock, publisher: &publisher, hash_key: HashKey::new(random) };
-    let (links, workers) = setup.workers(ends, memory)?;
+    let role = Arc::new(RoleCell::default());
+    let is_pair = pair.is_some();
+    let setup = Setup {
+        config: &config,
+        pool,
+        clock,
+        publisher: &publisher,
+        hash_key: HashKey::new(random),
+        role: is_pair.then(|| Arc::clone(&role)),
+    };
+    let MadeWorkers { links, workers, joints } = setup.workers(ends, memory)?;
+    let (sync_core, partner) = match (&config.pair, pair) {
+        (Some(settings), Some(materials)) => {
+            let Joints { ends, cells, captured, sender } = joints;
+            let (core, control) = Joint {
+                config: &config,
+                settings,
+                materials,
+                role,
+                ends,
+                cells,
+                captured,
+                sender,
+                data_macs: &macs,
+                snapshots: (publisher.reader(), publisher.reader()),
+                steering,
+                generation: FIRST_GENERATION,
+                pool,
+                clock,
+            }
+            .make()?;
+            (Some(core), Some(PartnerLink::new(control)))
+        }
+        _ => (None, None),
+    };
 
-    let neighbourhood = Neighbourhood::new(speakers, clock.ticks(dpdk::cycles()));
+    let neighbourhood = Neighbourhood::new(faces, clock.ticks(dpdk::cycles()));
     let core = Core::new(CoreParts {
         facts,
         config,
@@ -115,18 +174,34 @@ pub fn assemble(materials: Materials) -> Result<Assembly, LaunchError> {
         clock,
         pool,
         log,
+        partner,
     });
-    Ok(Assembly { core, workers })
+    Ok(Assembly { core, workers, sync_core })
 }
 
 /// What the packet path and the neighbours see of each port.
-fn faces(config: &Config, ports: &[OpenPort]) -> (Vec<PortView>, Vec<Speaker>) {
+fn faces(config: &Config, ports: &[OpenPort]) -> (Vec<PortView>, Vec<Faces>) {
+    let shared_mac = config.pair.as_ref().map(PairSettings::virtual_mac);
     let face = |(settings, open): (&crate::config::Port, &OpenPort)| {
         let mac = open.port.info().mac;
-        let addresses = settings.addresses.clone();
-        let link_local = ports::speaks_ipv6(&addresses).then(|| ports::link_local(mac));
-        let view = ports::view(settings.zone, mac, settings.mtu, &addresses);
-        (view, Speaker { mac, mtu: settings.mtu, addresses, link_local })
+        let (mtu, addresses) = (settings.mtu, settings.addresses.clone());
+        let speaks_ipv6 = ports::speaks_ipv6(&addresses);
+        let link_local = |mac| speaks_ipv6.then(|| ports::link_local(mac));
+        let mut view = ports::view(settings.zone, shared_mac.unwrap_or(mac), mtu, &addresses);
+        view.mac = mac;
+        view.virtual_mac = shared_mac;
+        let own = shared_mac.map(|_| {
+            let own = settings.pair.map(|pair| pair.own);
+            let all = own.into_iter().chain(link_local(mac).map(IpAddr::V6));
+            view.node_address = all.map(Addr::from).collect();
+            view.partner_address = settings.pair.into_iter().map(|pair| Addr::from(pair.partner)).collect();
+            let network = |own: IpAddr| addresses.iter().find(|network| network.contains(&own));
+            let own = own.and_then(|own| IpNet::new(own, network(own)?.prefix_len()).ok());
+            Speaker { mac, mtu, addresses: own.into_iter().collect(), link_local: link_local(mac) }
+        });
+        let mac = view.face();
+        let shared = Speaker { mac, mtu, addresses, link_local: link_local(mac) };
+        (view, Faces { shared, own })
     };
     config.ports.iter().zip(ports).map(face).unzip()
 }
@@ -167,6 +242,31 @@ struct Setup<'a> {
     clock: Clock,
     publisher: &'a Publisher<Snapshot>,
     hash_key: HashKey,
+    /// The role word, in a pair.
+    role: Option<Arc<RoleCell>>,
+}
+
+/// Workers and what others need of them.
+struct MadeWorkers {
+    links: Vec<WorkerLink>,
+    workers: Vec<Worker>,
+    joints: Joints,
+}
+
+/// The sync core's ends of all workers.
+struct Joints {
+    ends: Vec<CoreEnd>,
+    cells: Vec<(Arc<WorkerCell>, Arc<WorkerStats>)>,
+    captured: Vec<Consumer<Handed>>,
+    /// To worker 0, which has a transmit queue on every port.
+    sender: Producer<Handed>,
+}
+
+/// What joins one worker to the sync core.
+struct WorkerJoint {
+    role: Arc<RoleCell>,
+    cell: Arc<WorkerCell>,
+    end: WorkerEnd,
 }
 
 /// One worker's part of each ring.
@@ -176,30 +276,41 @@ struct Rings {
 }
 
 impl Setup<'_> {
-    fn workers(
-        &self,
-        ends: Vec<WorkerEnds>,
-        memory: &'static mut [u8],
-    ) -> Result<(Vec<WorkerLink>, Vec<Worker>), LaunchError> {
+    fn workers(&self, ends: Vec<WorkerEnds>, memory: &'static mut [u8]) -> Result<MadeWorkers, LaunchError> {
         let count = ends.len();
         let slots = shard_slots(self.config.sessions.capacity, self.config.workers.count);
         let half_open = shard_slots(self.config.sessions.half_open_max, self.config.workers.count);
         let rings = mesh(count, RING_PLACES).into_iter().zip(mesh(count, RING_PLACES));
         let mut memory = memory;
         let (mut links, mut workers) = (Vec::new(), Vec::new());
+        let (sender, from_core) = pair::frame_ring();
+        let mut from_core = Some(from_core);
+        let mut joints = Joints { ends: Vec::new(), cells: Vec::new(), captured: Vec::new(), sender };
+        let mut base = 0;
         for (id, ((ends, rings), (slots, half_open_max))) in
             ends.into_iter().zip(rings).zip(slots.into_iter().zip(half_open)).enumerate()
         {
             let bytes = Memory::bytes(slots).min(memory.len());
             let (part, rest) = memory.split_at_mut(bytes);
             memory = rest;
-            let shard = self.shard(part, slots, half_open_max)?;
-            let (owners, senders) = rings;
-            let (link, worker) = self.worker(id, ends, Rings { owners, senders }, shard);
+            let mut shard = self.shard(part, slots, half_open_max)?;
+            let (owners, mut senders) = rings;
+            let joint = self.role.as_ref().map(|role| {
+                let cell = Arc::new(WorkerCell::default());
+                let (core_end, worker_end) = CoreEnd::join(&mut shard, base, Arc::clone(&cell));
+                joints.ends.push(core_end);
+                senders.from.extend(from_core.take());
+                WorkerJoint { role: Arc::clone(role), cell, end: worker_end }
+            });
+            base += slots;
+            let cell = joint.as_ref().map(|joint| Arc::clone(&joint.cell));
+            let (link, worker, captured) = self.worker(id, ends, Rings { owners, senders }, shard, joint);
+            joints.cells.extend(cell.map(|cell| (cell, Arc::clone(&link.stats))));
+            joints.captured.extend(captured);
             links.push(link);
             workers.push(worker);
         }
-        Ok((links, workers))
+        Ok(MadeWorkers { links, workers, joints })
     }
 
     fn shard(&self, part: &'static mut [u8], slots: u32, half_open_max: u32) -> Result<Shard, LaunchError> {
@@ -208,7 +319,14 @@ impl Setup<'_> {
         Ok(Shard::new(memory, config, self.clock.ticks(dpdk::cycles())))
     }
 
-    fn worker(&self, id: usize, ends: WorkerEnds, rings: Rings, shard: Shard) -> (WorkerLink, Worker) {
+    fn worker(
+        &self,
+        id: usize,
+        ends: WorkerEnds,
+        rings: Rings,
+        shard: Shard,
+        joint: Option<WorkerJoint>,
+    ) -> (WorkerLink, Worker, Option<Consumer<Handed>>) {
         let stats = Arc::new(WorkerStats::new(ends.paths.len()));
         let counters = Arc::new(Counters::new(COUNTER_SLOTS));
         let (notices_tx, notices) = RingBuffer::new(NOTICES);
@@ -222,9 +340,18 @@ impl Setup<'_> {
         };
         let reader = shard.reader();
         let (to_owners, handed): (_, Vec<Consumer<Handed>>) = (owners.to, owners.from);
-        let io = WorkerIo::new(self.pool, ends.paths, to_owners, senders.to, Arc::clone(&stats));
+        let mut io = WorkerIo::new(self.pool, ends.paths, to_owners, senders.to, Arc::clone(&stats));
+        let mut engine = Engine::new(engine_config, shard);
+        let mut captured = None;
+        let partner = joint.map(|WorkerJoint { role, cell, end }| {
+            let (to_core, from_worker) = pair::frame_ring();
+            io.set_core(to_core);
+            captured = Some(from_worker);
+            engine.set_role(RoleView::Standby, self.clock.ticks(dpdk::cycles()));
+            Partner::new(role, cell, end)
+        });
         let worker = Worker::new(WorkerParts {
-            engine: Engine::new(engine_config, shard),
+            engine,
             io,
             rx: ends.rx,
             handed,
@@ -234,6 +361,7 @@ impl Setup<'_> {
             stats: Arc::clone(&stats),
             clock: self.clock,
             poller: Poller::new(self.config.workers.polling, self.clock.cycles(SPIN)),
+            partner,
         });
         let cpu = self.config.workers.cpus.get(id).copied();
         let link = WorkerLink {
@@ -246,7 +374,7 @@ impl Setup<'_> {
             busy: BusyMeter::default(),
             thread: None,
         };
-        (link, worker)
+        (link, worker, captured)
     }
 
     /// Packets that may wait for MAC addresses: an eighth of the mbufs over all workers, a thousand each at

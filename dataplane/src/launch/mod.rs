@@ -6,25 +6,29 @@
 
 pub(crate) mod assemble;
 mod cpu;
+pub(crate) mod pair;
 pub(crate) mod ports;
 
 use crate::clock::Clock;
-use crate::config::{Config, ConfigError, HugePages};
+use crate::config::{Config, ConfigError, HugePages, PairSettings};
 use crate::control::log::LogControl;
 use crate::control::signals::Signals;
 use crate::control::socket::{ControlSocket, SocketError};
 use crate::control::{self, Core, Ended, Facts};
 use crate::memory::{self, MemoryError};
+use crate::pair::CoreThread;
 use crate::ruleset::{Ruleset, RulesetError};
 use crate::worker::{Worker, WorkerThread, WorkerThreadError};
 use assemble::{Assembly, Materials, assemble, table_bytes};
 use dpdk::{DEFAULT_DATA_ROOM, Eal, EalConfig, EalError, Mempool, MempoolConfig, MempoolError};
 use engine::policy::RuleSlots;
 use engine::snapshot::Steering;
+use pair::PairMaterials;
 use ports::{DataPortError, OpenPort, QueuePlan};
 use std::io;
 use std::path::Path;
 use std::time::Instant;
+use sync::ids::Incarnation;
 use thiserror::Error;
 use wire::steer::ToeplitzKey;
 
@@ -94,6 +98,9 @@ pub enum LaunchError {
         /// The worker.
         worker: usize,
     },
+    /// The sync core ended, which it must not.
+    #[error("the sync core ended by itself; this is a defect of understudyd, please report it with the log")]
+    SyncCoreLost,
 }
 
 /// Reads, checks and compiles a configuration, as a start would.
@@ -132,15 +139,16 @@ pub fn run(path: &Path, config: Config, ruleset: Ruleset) -> Result<(), LaunchEr
     };
     facts.warnings.extend(eal.warnings().iter().cloned());
     let pool = make_pool(eal, &config)?;
-    let key = ToeplitzKey::default();
+    let key = config.pair.as_ref().map_or_else(ToeplitzKey::default, PairSettings::steering);
     let steering = Steering::new(key, workers);
     let ports = open_ports(eal, &config, &steering, &pool)?;
+    let pair = config.pair.as_ref().map(|settings| open_pair(eal, settings, &pool)).transpose()?;
     announce_warnings(&facts.warnings, &config.warnings);
 
     let clock = Clock::new(dpdk::cycles(), dpdk::tsc_hz(eal));
     let random = random_words().map_err(system("get random numbers"))?;
     let config_path = path.to_owned();
-    let Assembly { mut core, workers } = assemble(Materials {
+    let Assembly { mut core, workers, sync_core } = assemble(Materials {
         config,
         config_path,
         ruleset,
@@ -152,8 +160,12 @@ pub fn run(path: &Path, config: Config, ruleset: Ruleset) -> Result<(), LaunchEr
         clock,
         log: Some(log),
         random,
+        pair,
     })?;
     start_workers(&mut core, workers, eal)?;
+    if let Some(sync_core) = sync_core {
+        core.sync_core_started(CoreThread::start(sync_core, eal).map_err(system("start the sync core"))?);
+    }
     let listener = socket.listener().map_err(system("use the control socket"))?;
     core.announce_ready(started.elapsed());
     let ended = control::run(&mut core, listener, &signals).map_err(system("wait for events"));
@@ -165,6 +177,7 @@ fn finish(core: Core, ended: Result<Ended, LaunchError>) -> Result<(), LaunchErr
     let orderly = core.shut_down();
     match ended? {
         Ended::WorkerLost(worker) => Err(LaunchError::WorkerLost { worker }),
+        Ended::SyncCoreLost => Err(LaunchError::SyncCoreLost),
         Ended::Asked => {
             tracing::info!(event = "stopped", orderly, "stopped");
             Ok(())
@@ -190,7 +203,8 @@ fn start_eal(config: &Config) -> Result<Eal, LaunchError> {
 /// Each mbuf holds a whole frame of the largest MTU: no driver needs to split any.
 fn make_pool(eal: Eal, config: &Config) -> Result<Mempool, LaunchError> {
     const LINK_HEADERS: u16 = 14 + 4 + 8;
-    let mtu = config.ports.iter().map(|port| port.mtu).max().unwrap_or(0);
+    let links = config.pair.iter().flat_map(|pair| &pair.links).map(|link| link.mtu);
+    let mtu = config.ports.iter().map(|port| port.mtu).chain(links).max().unwrap_or(0);
     let pool = MempoolConfig {
         capacity: config.eal.mbufs,
         cache: (config.eal.mbufs / 8).min(256),
@@ -209,7 +223,7 @@ fn open_ports(
     let queues = config.ports.len() as u32 * u32::from(workers);
     let plan = QueuePlan { workers, steering, descriptors: ports::descriptors(config.eal.mbufs, queues) };
     let mut open = Vec::new();
-    for (settings, device) in config.ports.iter().zip(ports::devices(config)?) {
+    for (settings, device) in config.ports.iter().zip(ports::data_devices(config)?) {
         let port = ports::open(eal, settings, &device, &plan, pool)?;
         let info = port.port.info();
         tracing::info!(
@@ -225,6 +239,26 @@ fn open_ports(
         open.push(port);
     }
     Ok(open)
+}
+
+/// The sync links and this life's number.
+fn open_pair(eal: Eal, settings: &PairSettings, pool: &Mempool) -> Result<PairMaterials, LaunchError> {
+    let mut links = Vec::new();
+    for link in &settings.links {
+        let open = pair::open_link(eal, &link.name, &ports::link_device(link)?, link.mtu, pool)?;
+        tracing::info!(
+            event = "sync-link-opened",
+            link = link.name,
+            device = link.device.to_string(),
+            mac = open.port.info().mac.to_string(),
+            "sync link opened"
+        );
+        links.push(open);
+    }
+    let [incarnation, ..] =
+        random_words().map_err(|source| LaunchError::System { what: "get random numbers", source })?;
+    // 0 means "nobody" in a heartbeat's echo.
+    Ok(PairMaterials { links, incarnation: Incarnation(incarnation.max(1)) })
 }
 
 fn announce_warnings(start: &[String], config: &[String]) {

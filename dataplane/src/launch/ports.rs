@@ -39,13 +39,28 @@ pub struct OpenPort {
     pub queues: Queues,
 }
 
-/// The devices of all ports, for the EAL.
+/// All devices, for the EAL: data ports, then sync links.
 pub fn devices(config: &Config) -> Result<Vec<Device>, DataPortError> {
-    let parse = |settings: &config::Port| {
-        let named = |source| DataPortError::Device { port: settings.name.clone(), source };
-        settings.device.to_string().parse().map_err(named)
-    };
-    config.ports.iter().map(parse).collect()
+    let mut devices = data_devices(config)?;
+    for link in config.pair.iter().flat_map(|pair| &pair.links) {
+        devices.push(link_device(link)?);
+    }
+    Ok(devices)
+}
+
+/// The devices of the data ports.
+pub fn data_devices(config: &Config) -> Result<Vec<Device>, DataPortError> {
+    config.ports.iter().map(|settings| device(&settings.name, &settings.device)).collect()
+}
+
+/// The device of a sync link.
+pub fn link_device(link: &config::SyncLink) -> Result<Device, DataPortError> {
+    device(&link.name, &link.device)
+}
+
+fn device(name: &str, device: &config::Device) -> Result<Device, DataPortError> {
+    let named = |source| DataPortError::Device { port: name.to_owned(), source };
+    device.to_string().parse().map_err(named)
 }
 
 /// Opens and starts a port.
@@ -133,7 +148,16 @@ pub fn view(zone: ZoneId, mac: MacAddr, mtu: u16, addresses: &[IpNet]) -> engine
         .filter(|address| address.addr().is_ipv4() && address.prefix_len() < 31)
         .flat_map(|address| [address.broadcast(), address.network()].map(Addr::from))
         .collect();
-    engine::snapshot::PortView { zone, mac, mtu, addresses: own, broadcasts }
+    engine::snapshot::PortView {
+        zone,
+        mac,
+        mtu,
+        addresses: own,
+        broadcasts,
+        virtual_mac: None,
+        node_address: Vec::new(),
+        partner_address: Vec::new(),
+    }
 }
 
 /// True if one of the addresses is of IPv6.

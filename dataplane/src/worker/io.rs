@@ -31,6 +31,8 @@ pub struct WorkerIo {
     owners: Vec<Option<Producer<Handed>>>,
     /// Rings to the owners of transmit queues, by worker.
     senders: Vec<Option<Producer<Handed>>>,
+    /// The ring to the sync core, if there is one.
+    core: Option<Producer<Handed>>,
     stats: Arc<WorkerStats>,
     /// A bit for each port with frames that wait for the end of the turn.
     waiting: u32,
@@ -53,7 +55,12 @@ impl WorkerIo {
         stats: Arc<WorkerStats>,
     ) -> Self {
         let ports = paths.into_iter().map(|path| TxPort { path, frames: ArrayVec::new() }).collect();
-        Self { pool, ports, owners, senders, stats, waiting: 0 }
+        Self { pool, ports, owners, senders, core: None, stats, waiting: 0 }
+    }
+
+    /// The partner's datagrams go up this ring.
+    pub fn set_core(&mut self, core: Producer<Handed>) {
+        self.core = Some(core);
     }
 
     /// A frame of the control thread's.
@@ -116,6 +123,11 @@ impl PacketIo for WorkerIo {
     fn hand_over(&mut self, to: WorkerId, ingress: PortId, frame: Mbuf) -> bool {
         let ring = self.owners.get_mut(usize::from(to.0)).and_then(Option::as_mut);
         ring.is_some_and(|ring| ring.push(Handed { port: ingress, frame }).is_ok())
+    }
+
+    #[inline]
+    fn to_core(&mut self, ingress: PortId, frame: Mbuf) -> bool {
+        self.core.as_mut().is_some_and(|ring| ring.push(Handed { port: ingress, frame }).is_ok())
     }
 }
 

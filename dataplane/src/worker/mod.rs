@@ -8,6 +8,7 @@
 pub mod io;
 pub mod mailbox;
 pub mod mesh;
+pub mod partner;
 pub mod polling;
 pub mod stats;
 mod thread;
@@ -23,6 +24,7 @@ use engine::{PortId, Ticks};
 use io::WorkerIo;
 use mailbox::Mail;
 use mesh::Handed;
+use partner::{Intake, Partner};
 use polling::Poller;
 use rtrb::Consumer;
 use stats::WorkerStats;
@@ -32,6 +34,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Frames taken from one ring in a turn, at most: a busy neighbour must not keep a worker from its own
 /// queues.
 const RING_SHARE: usize = 4 * BURST;
+/// Bursts that a full receive ring holds, the longest that is used.
+const STALE_BURSTS: usize = 4096 / BURST;
 
 /// What a worker is made of.
 pub struct WorkerParts {
@@ -55,6 +59,8 @@ pub struct WorkerParts {
     pub clock: Clock,
     /// When to sleep.
     pub poller: Poller,
+    /// The pair, if this node is one of two.
+    pub partner: Option<Partner>,
 }
 
 /// A worker, to be run by its thread.
@@ -101,11 +107,18 @@ impl Worker {
         let now = self.parts.clock.ticks(cycles);
         self.parts.snapshots.refresh();
         let mut work = Work::default();
-        self.receive(now, &mut work);
+        match self.follow_role(now, cycles) {
+            Intake::Open => self.receive(now, &mut work),
+            Intake::Parked => {}
+            Intake::Stale => self.discard_stale(now, &mut work),
+        }
         self.take_handed(now, &mut work);
         self.send_for_others(&mut work);
         self.read_mail(now, &mut work);
-        let WorkerParts { engine, io, snapshots, stats, .. } = &mut self.parts;
+        let WorkerParts { engine, io, snapshots, stats, partner, .. } = &mut self.parts;
+        if let Some(partner) = partner {
+            work.other += u64::from(partner.apply(engine, snapshots.current().0, now));
+        }
         engine.housekeep(now, snapshots.current().0, io);
         io.flush();
         let spent = if work.any() { dpdk::cycles().saturating_sub(cycles) } else { 0 };
@@ -114,16 +127,45 @@ impl Worker {
     }
 
     #[inline(always)]
+    fn follow_role(&mut self, now: Ticks, cycles: u64) -> Intake {
+        let WorkerParts { engine, clock, partner, .. } = &mut self.parts;
+        match partner {
+            Some(partner) => partner.follow(engine, now, clock.micros(cycles)),
+            None => Intake::Open,
+        }
+    }
+
+    #[inline(always)]
     fn receive(&mut self, now: Ticks, work: &mut Work) {
-        let WorkerParts { engine, io, rx, snapshots, .. } = &mut self.parts;
+        let WorkerParts { engine, io, rx, snapshots, partner, .. } = &mut self.parts;
         let snapshot = snapshots.current().0;
         for (port, queue) in rx {
             let count = queue.burst(&mut self.burst);
             if count > 0 {
                 work.bursts += 1;
                 work.packets += count as u64;
+                if let Some(partner) = partner {
+                    partner.redirect(snapshot, *port, &mut self.burst, io);
+                }
                 engine.process(now, snapshot, *port, &mut self.burst, io);
             }
+        }
+    }
+
+    /// Before a new role takes effect: everything that waits is older than it. The engine is no longer or
+    /// not yet active, so it drops all but what concerns both nodes. One ring's worth at most, or a flood
+    /// would keep the role from its place.
+    #[cold]
+    fn discard_stale(&mut self, now: Ticks, work: &mut Work) {
+        for _ in 0..STALE_BURSTS {
+            let before = work.packets;
+            self.receive(now, work);
+            if work.packets == before {
+                break;
+            }
+        }
+        if let Some(partner) = &mut self.parts.partner {
+            partner.discarded();
         }
     }
 

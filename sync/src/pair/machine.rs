@@ -66,7 +66,7 @@ impl Pair {
         let keys = Keys::new(identity, timing, entropy, now);
         Self {
             state: State::new(config.membership.clone(), incarnation, config.persisted, now),
-            stream: Stream::new(config.stream.clone(), keys.digest_key(), handles, now),
+            stream: Stream::new(config.stream, keys.digest_key(), handles, now),
             tests: config.paths.iter().map(|path| PathTest::new(*path)).collect(),
             keys,
             config,

@@ -1,0 +1,107 @@
+//! The control thread's end of the sync core: its events into log and memory, links, fitness and
+//! configuration to it, the role to whoever speaks for the shared addresses.
+
+use super::core::Core;
+use super::happenings::Happenings;
+use crate::launch::pair::PairControl;
+use crate::pair::{Event, Question};
+use sync::ids::PathId;
+use sync::membership::{Fitness, Forwarding, Monitor, Role, quality};
+use sync::pair::Report;
+
+/// All data ports matter alike until weights can be configured.
+const PORT_WEIGHT: u16 = 100;
+/// Events taken in one turn, at most.
+const EVENTS_IN_A_ROW: usize = 256;
+
+/// What the control thread keeps of the pair.
+pub struct Partner {
+    pub(super) control: PairControl,
+    pub(super) role: Role,
+    pub(super) happenings: Happenings,
+    fitness: Option<Fitness>,
+    /// Link states by path, as the core knows them.
+    links: Vec<bool>,
+    /// Kept for its end: the thread stops when this goes.
+    pub(super) thread: Option<crate::pair::CoreThread>,
+}
+
+impl Partner {
+    /// Has told nothing yet and heard nothing.
+    pub fn new(control: PairControl) -> Self {
+        let links = vec![true; control.paths.len()];
+        Self {
+            control,
+            role: Role::Init,
+            happenings: Happenings::default(),
+            fitness: None,
+            links,
+            thread: None,
+        }
+    }
+
+    /// Tells the core without waiting. False if it does not listen any more or not fast enough.
+    pub(super) fn tell(&self, report: Report) -> bool {
+        self.control.questions.try_send(Question::Report(report)).is_ok()
+    }
+}
+
+impl Core {
+    /// What the sync core told since the last turn. True if there may be more.
+    pub(super) fn hear_partner(&mut self) -> bool {
+        for _ in 0..EVENTS_IN_A_ROW {
+            let Some(partner) = &mut self.partner else { return false };
+            let Ok(event) = partner.control.events.try_recv() else { return false };
+            partner.happenings.take(&event, &partner.control.paths);
+            if let Event::Role { role, .. } = event {
+                partner.role = role;
+                self.neighbourhood.speak_as(role == Role::Active);
+            }
+        }
+        true
+    }
+
+    /// The links of paths and ports, after they were looked at.
+    pub(super) fn tell_links(&mut self) {
+        let Some(partner) = &mut self.partner else { return };
+        let ports: Vec<bool> = self.ports.iter().map(|port| port.link_up).collect();
+        let links = self.links.as_ref();
+        for (at, path) in partner.control.paths.iter().enumerate() {
+            let up = match path.kind {
+                crate::config::PathKind::DataPort(port) => ports.get(usize::from(port.0)).copied(),
+                crate::config::PathKind::SyncLink(link) => {
+                    let name = partner.control.interfaces.get(link).and_then(Option::as_deref);
+                    name.and_then(|name| links?.is_up(name))
+                }
+            };
+            let up = up.unwrap_or(true);
+            let report = Report::Link { path: PathId(at as u8), up };
+            let asked = Question::Report(report);
+            if let Some(known) = partner.links.get_mut(at)
+                && *known != up
+                && partner.control.questions.try_send(asked).is_ok()
+            {
+                *known = up;
+            }
+        }
+        let monitors: Vec<Monitor> = ports
+            .iter()
+            .map(|up| Monitor { weight: PORT_WEIGHT, health: if *up { 100 } else { 0 } })
+            .collect();
+        let forwarding = if ports.iter().any(|up| *up) { Forwarding::Able } else { Forwarding::Isolated };
+        let config_valid = self.last_reload.as_ref().is_none_or(|reload| reload.ok);
+        let fitness = Fitness { forwarding, config_valid, quality: quality(&monitors), activity: 0 };
+        if partner.fitness != Some(fitness) && partner.tell(Report::Fitness(fitness)) {
+            partner.fitness = Some(fitness);
+        }
+    }
+
+    /// The configuration changed: heartbeats are to say so.
+    pub(super) fn describe_to_partner(&mut self) {
+        let Some(partner) = &mut self.partner else { return };
+        let description = crate::launch::pair::describe(&self.config, self.generation);
+        partner.control.description = description.clone();
+        // A full channel means a core that hangs; the lease ends it.
+        let _ = partner.control.questions.try_send(Question::Describe(Box::new(description)));
+    }
+}

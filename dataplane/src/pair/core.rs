@@ -1,0 +1,296 @@
+//! The sync core's loop: datagrams in, the pair's machine, datagrams and orders out.
+//!
+//! It is the only thread that speaks for the node (decision 32), so it waits for nobody: not for the disk
+//! (a thread of its own writes the term), not for the control thread (events that find no room are
+//! counted), not for a worker (a full ring is an answer).
+
+use super::announce::Announcer;
+use super::cell::{RoleCell, WorkerCell};
+use super::tables::{Changes, Owners};
+use super::term_file::TermFile;
+use super::transport::Transports;
+use super::{Event, EventSink, Question, Shown};
+use crate::clock::Clock;
+use crate::worker::polling::Poller;
+use crate::worker::stats::WorkerStats;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+use std::time::Duration;
+use sync::heartbeat::{self, MAX_WORKERS, ProgressWatch};
+use sync::ids::{Micros, PathId, Term};
+use sync::membership::{Fitness, Forwarding, Role};
+use sync::pair::{Host, Order, Pair, Report};
+
+/// Between two looks at the workers' progress and two status snapshots.
+const LOOK_EVERY: Micros = Micros::from_millis(20);
+/// Frames taken from the network in one go, at most, before the machine turns.
+const INTAKE: usize = 4096;
+
+/// What the core is made of.
+pub struct CoreParts {
+    /// The machine.
+    pub pair: Pair,
+    /// Dirty rings, end rings, entries.
+    pub changes: Changes,
+    /// Install rings.
+    pub owners: Owners,
+    /// Ways to the partner.
+    pub transports: Transports,
+    /// The role, as workers see it.
+    pub role: Arc<RoleCell>,
+    /// What workers confirm.
+    pub workers: Vec<(Arc<WorkerCell>, Arc<WorkerStats>)>,
+    /// The term on disk.
+    pub term_file: TermFile,
+    /// Who is announced.
+    pub announcer: Announcer,
+    /// To the control thread.
+    pub events: EventSink,
+    /// From the control thread.
+    pub questions: Receiver<Question>,
+    /// What the control thread sees.
+    pub shown: Arc<Shown>,
+    /// What heartbeats say beside the machine's own.
+    pub description: heartbeat::Report,
+    /// How long a worker may stand still.
+    pub patience: Micros,
+    /// The time.
+    pub clock: Clock,
+    /// When to sleep.
+    pub poller: Poller,
+}
+
+/// The sync core, to be run by its thread.
+pub struct SyncCore {
+    pair: Pair,
+    host: Node,
+    questions: Receiver<Question>,
+    shown: Arc<Shown>,
+    watch: ProgressWatch,
+    /// The monitors' verdict, without the workers'.
+    fitness: Fitness,
+    told: Option<Fitness>,
+    looked: Micros,
+    clock: Clock,
+    poller: Poller,
+}
+
+/// The node around the machine.
+struct Node {
+    changes: Changes,
+    owners: Owners,
+    transports: Transports,
+    role: Arc<RoleCell>,
+    workers: Vec<(Arc<WorkerCell>, Arc<WorkerStats>)>,
+    term_file: TermFile,
+    announcer: Announcer,
+    events: EventSink,
+    description: heartbeat::Report,
+    installing: Option<Term>,
+    parking: bool,
+    prepared: bool,
+    /// Role and term that the control thread knows of.
+    told: Option<(Role, Term)>,
+    now: Micros,
+}
+
+impl SyncCore {
+    /// A core that has not turned yet.
+    pub fn new(parts: CoreParts) -> Self {
+        let host = Node {
+            changes: parts.changes,
+            owners: parts.owners,
+            transports: parts.transports,
+            role: parts.role,
+            workers: parts.workers,
+            term_file: parts.term_file,
+            announcer: parts.announcer,
+            events: parts.events,
+            description: parts.description,
+            installing: None,
+            parking: false,
+            prepared: false,
+            told: None,
+            now: Micros(0),
+        };
+        let fitness = Fitness { forwarding: Forwarding::Able, config_valid: true, quality: 100, activity: 0 };
+        Self {
+            pair: parts.pair,
+            host,
+            questions: parts.questions,
+            shown: parts.shown,
+            watch: ProgressWatch::new(parts.patience),
+            fitness,
+            told: None,
+            looked: Micros(0),
+            clock: parts.clock,
+            poller: parts.poller,
+        }
+    }
+
+    /// Turns until `stop` is set.
+    pub fn run(&mut self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Relaxed) {
+            let cycles = dpdk::cycles();
+            let worked = self.turn(cycles);
+            if let Some(rest) = self.poller.rest(worked, cycles) {
+                let now = self.clock.micros(dpdk::cycles());
+                let due = Duration::from_micros(self.pair.deadline().since(now).0);
+                std::thread::sleep(rest.min(due));
+            }
+        }
+    }
+
+    /// One turn, begun at `cycles`. True if there was something to do.
+    fn turn(&mut self, cycles: u64) -> bool {
+        let now = self.clock.micros(cycles);
+        self.host.now = now;
+        self.host.changes.set_time(self.clock.ticks(cycles));
+        let mut worked = self.receive(now);
+        worked |= self.ask_and_answer(now);
+        self.take_confirmations(now);
+        if now.since(self.looked) >= LOOK_EVERY {
+            self.looked = now;
+            self.look(now);
+        }
+        self.pair.turn(now, &mut self.host);
+        worked |= self.host.changes.took_something() | self.host.owners.moved();
+        self.host.announcer.send_due(now, &mut self.host.transports);
+        worked |= self.host.transports.flush();
+        worked
+    }
+
+    /// Everything that waits, up to a bound.
+    fn receive(&mut self, now: Micros) -> bool {
+        let mut taken = 0;
+        while taken < INTAKE
+            && let Some((path, mut frame)) = self.host.transports.next_frame()
+        {
+            taken += 1;
+            let Some((mac, datagram)) = self.host.transports.open(path, &mut frame) else { continue };
+            if self.pair.handle(now, path, datagram, &mut self.host).is_ok() {
+                self.host.transports.heard(path, mac, &self.host.role);
+            }
+        }
+        taken > 0
+    }
+
+    fn ask_and_answer(&mut self, now: Micros) -> bool {
+        let mut asked = false;
+        while let Ok(question) = self.questions.try_recv() {
+            asked = true;
+            match question {
+                Question::Report(Report::Fitness(fitness)) => {
+                    self.fitness = fitness;
+                    self.look(now);
+                }
+                Question::Report(report) => self.pair.report(report, now, &mut self.host),
+                Question::Describe(description) => self.host.description = *description,
+            }
+        }
+        asked
+    }
+
+    /// What workers and disk have done.
+    fn take_confirmations(&mut self, now: Micros) {
+        while let Some(written) = self.host.term_file.poll() {
+            match written {
+                Ok(term) => self.pair.report(Report::Persisted(term), now, &mut self.host),
+                Err(what) => self.host.events.tell(Event::TermNotWritten(what)),
+            }
+        }
+        if let Some(term) = self.host.installing
+            && self.host.workers.iter().all(|(cell, _)| cell.installed() == term.get())
+        {
+            self.host.installing = None;
+            self.pair.report(Report::Installed(term), now, &mut self.host);
+        }
+        if self.host.parking && self.host.workers.iter().all(|(cell, _)| cell.parked()) {
+            self.host.parking = false;
+            self.pair.report(Report::Parked, now, &mut self.host);
+        }
+        if std::mem::take(&mut self.host.prepared) {
+            self.pair.report(Report::TargetPrepared, now, &mut self.host);
+        }
+    }
+
+    /// The workers' progress, the node's fitness, what the control thread sees.
+    fn look(&mut self, now: Micros) {
+        let mut words = [0; MAX_WORKERS];
+        let count = self.host.workers.len().min(MAX_WORKERS);
+        for (word, (_, stats)) in words.iter_mut().zip(&self.host.workers) {
+            *word = stats.progress() as u32;
+        }
+        let stuck = self.watch.look(words.get(..count).unwrap_or_default(), now);
+        self.host.description.workers = count as u8;
+        self.host.description.progress = words;
+        let forwarding = if stuck.is_some() { Forwarding::Fault } else { self.fitness.forwarding };
+        let fitness = Fitness { forwarding, ..self.fitness };
+        if self.told != Some(fitness) {
+            self.told = Some(fitness);
+            self.pair.report(Report::Fitness(fitness), now, &mut self.host);
+        }
+        self.shown.show(|| self.pair.status(now), now);
+    }
+}
+
+impl Host for Node {
+    type Source = Changes;
+    type Sink = Owners;
+
+    fn tables(&mut self) -> (&mut Changes, &mut Owners) {
+        (&mut self.changes, &mut self.owners)
+    }
+
+    fn send(&mut self, path: PathId, datagram: &[u8]) -> bool {
+        self.transports.send(path, datagram)
+    }
+
+    fn carry_out(&mut self, order: Order) {
+        match order {
+            Order::Role(word) => {
+                self.role.show(word);
+                if word.role != Role::Active {
+                    self.announcer.stop();
+                }
+                let shown = (word.role, word.term);
+                if self.told.replace(shown) != Some(shown) {
+                    self.events.tell(Event::Role { role: word.role, term: word.term });
+                }
+            }
+            Order::Persist(term) => self.term_file.write(term),
+            Order::Install(term) => {
+                self.role.ask_install(term);
+                self.installing = Some(term);
+            }
+            Order::Attract => self.announcer.burst(self.now),
+            Order::Announce => self.announcer.once(self.now),
+            // Next hops are resolved as sessions arrive, and the policy changes by command only.
+            Order::PrepareTarget => self.prepared = true,
+            Order::Park => {
+                self.role.set_park(true);
+                self.parking = true;
+            }
+            Order::Unpark => {
+                self.role.set_park(false);
+                self.parking = false;
+            }
+            Order::Redirect(until) => {
+                self.role.redirect(until);
+                self.role.set_park(false);
+                self.parking = false;
+            }
+            Order::Notice(notice) => self.events.tell(Event::Notice(notice)),
+            Order::Stream(event) => self.events.tell(Event::Stream(event)),
+            Order::Keys(event) => self.events.tell(Event::Keys(event)),
+            Order::PathSize { path, size, expected } => {
+                self.events.tell(Event::PathSize { path, size, expected });
+            }
+        }
+    }
+
+    fn describe(&self) -> heartbeat::Report {
+        self.description.clone()
+    }
+}

@@ -1,0 +1,323 @@
+//! The machine's view of the session tables: rings to and from the workers, entries through the seqlock.
+//!
+//! Nothing here waits. A full install ring is an answer (the stream comes again, and does not acknowledge
+//! meanwhile, decision 13); the dirty rings have a place for each slot and are never full.
+
+use super::cell::{RoleCell, WorkerCell};
+use super::record;
+use engine::mirror::Imported;
+use engine::publish::Reader;
+use engine::snapshot::{Snapshot, Steering};
+use engine::table::dirty::DirtyFlags;
+use engine::table::{Ended, Read, Slot, SlotReader};
+use engine::{Ticks, WorkerId};
+use rtrb::{Consumer, Producer, RingBuffer};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use sync::ids::{SessionHandle, Version};
+use sync::record::Record;
+use sync::stream::{self, Applied, Outcome, Reading, Refused, Sink, Source, Tag};
+use wire::FlowKey;
+
+/// Records under way to one worker, at most.
+pub const INSTALLS: usize = 8192;
+/// Ends of sessions that wait for the core, at most, for one worker.
+pub const ENDS: usize = 65_536;
+
+/// What a worker is to do with its table.
+#[derive(Clone, Copy, Debug)]
+pub enum Task {
+    /// Store a session.
+    Store(Imported),
+    /// Delete one.
+    Remove {
+        /// The initiator's key.
+        key: FlowKey,
+        /// The version of the delete, or of what is to go.
+        version: u64,
+        /// Only exactly that version.
+        exact: bool,
+    },
+    /// Say whether there is one.
+    Look(FlowKey),
+}
+
+/// A task and what the stream wants to know again.
+#[derive(Clone, Copy, Debug)]
+pub struct Install {
+    /// What to do.
+    pub task: Task,
+    /// Comes back with the outcome.
+    pub tag: Tag,
+}
+
+/// The core's end of one worker.
+pub struct CoreEnd {
+    reader: SlotReader,
+    flags: DirtyFlags<'static>,
+    dirty: Consumer<u32>,
+    ends: Consumer<Ended>,
+    ends_lost: Arc<AtomicU64>,
+    installs: Producer<Install>,
+    outcomes: Consumer<Outcome>,
+    cell: Arc<WorkerCell>,
+}
+
+/// A worker's end.
+pub struct WorkerEnd {
+    /// What to do.
+    pub installs: Consumer<Install>,
+    /// What came of it.
+    pub outcomes: Producer<Outcome>,
+    /// The handle of its slot 0.
+    pub base: u32,
+}
+
+impl CoreEnd {
+    /// Joins a shard to the core; `base` is the handle of its slot 0.
+    pub fn join(shard: &mut engine::table::Shard, base: u32, cell: Arc<WorkerCell>) -> (Self, WorkerEnd) {
+        let (flags, dirty) = shard.track_changes();
+        let (ends, ends_lost) = shard.track_ends(ENDS);
+        let (installs, to_do) = RingBuffer::new(INSTALLS);
+        // Room for the answers to everything that is under way.
+        let (done, outcomes) = RingBuffer::new(INSTALLS);
+        let reader = shard.reader();
+        let core = Self { reader, flags, dirty, ends, ends_lost, installs, outcomes, cell };
+        (core, WorkerEnd { installs: to_do, outcomes: done, base })
+    }
+
+    /// Slots of the worker's shard.
+    pub fn slots(&self) -> u32 {
+        self.reader.slots()
+    }
+}
+
+/// What workers changed.
+pub struct Changes {
+    ends: Vec<ChangeEnd>,
+    slots: Slots,
+    snapshots: Reader<Snapshot>,
+    now: Ticks,
+    /// Whose turn it is.
+    next: usize,
+    took: bool,
+}
+
+struct ChangeEnd {
+    flags: DirtyFlags<'static>,
+    dirty: Consumer<u32>,
+    ends: Consumer<Ended>,
+    lost: Arc<AtomicU64>,
+}
+
+/// Who does what the stream says.
+pub struct Owners {
+    ends: Vec<OwnerEnd>,
+    slots: Slots,
+    steering: Steering,
+    role: Arc<RoleCell>,
+    snapshots: Reader<Snapshot>,
+    /// Answers to what no worker can be asked.
+    own: VecDeque<Outcome>,
+    next: usize,
+    moved: bool,
+}
+
+struct OwnerEnd {
+    installs: Producer<Install>,
+    outcomes: Consumer<Outcome>,
+    cell: Arc<WorkerCell>,
+}
+
+/// All workers' slots as one range of handles.
+#[derive(Clone)]
+struct Slots {
+    readers: Vec<(u32, SlotReader)>,
+}
+
+/// Divides the ends into the machine's two views. Two snapshot readers: one for each.
+pub fn tables(
+    ends: Vec<CoreEnd>,
+    role: Arc<RoleCell>,
+    (one, other): (Reader<Snapshot>, Reader<Snapshot>),
+    steering: Steering,
+) -> (Changes, Owners) {
+    let (mut changes, mut owners, mut readers) = (Vec::new(), Vec::new(), Vec::new());
+    let mut base = 0;
+    for end in ends {
+        readers.push((base, end.reader));
+        base += end.reader.slots();
+        changes.push(ChangeEnd { flags: end.flags, dirty: end.dirty, ends: end.ends, lost: end.ends_lost });
+        owners.push(OwnerEnd { installs: end.installs, outcomes: end.outcomes, cell: end.cell });
+    }
+    let slots = Slots { readers };
+    let now = Ticks(0);
+    let changes = Changes { ends: changes, slots: slots.clone(), snapshots: one, now, next: 0, took: false };
+    let owners = Owners {
+        ends: owners,
+        slots,
+        steering,
+        role,
+        snapshots: other,
+        own: VecDeque::new(),
+        next: 0,
+        moved: false,
+    };
+    (changes, owners)
+}
+
+impl Slots {
+    fn count(&self) -> u32 {
+        self.readers.last().map_or(0, |(base, reader)| base + reader.slots())
+    }
+
+    fn handle(&self, worker: usize, slot: u32) -> SessionHandle {
+        SessionHandle(self.readers.get(worker).map_or(0, |(base, _)| *base) + slot)
+    }
+
+    fn read(&self, handle: SessionHandle, now: Ticks, snapshot: &Snapshot) -> Reading {
+        let owner = self.readers.iter().rev().find(|(base, _)| *base <= handle.0);
+        let Some((base, reader)) = owner else { return Reading::Nothing };
+        match reader.look(Slot(handle.0 - base)) {
+            Read::Busy => Reading::Busy,
+            Read::Free => Reading::Nothing,
+            Read::Session(view) => match record::session(&view, now, &snapshot.timeouts) {
+                Some(session) => Reading::Session(session),
+                None => Reading::Nothing,
+            },
+        }
+    }
+}
+
+impl Changes {
+    /// The time of this turn: lifetimes are told as what is left of them.
+    pub fn set_time(&mut self, now: Ticks) {
+        self.now = now;
+        self.snapshots.refresh();
+    }
+
+    /// True if anything was taken since the last question.
+    pub fn took_something(&mut self) -> bool {
+        std::mem::take(&mut self.took)
+    }
+}
+
+impl Source for Changes {
+    fn handles(&self) -> u32 {
+        self.slots.count()
+    }
+
+    fn next_changed(&mut self) -> Option<SessionHandle> {
+        for _ in 0..self.ends.len() {
+            let worker = self.next;
+            self.next = (self.next + 1) % self.ends.len();
+            let Some(end) = self.ends.get_mut(worker) else { continue };
+            if let Ok(slot) = end.dirty.pop() {
+                // Before it is read: what changes from here on marks it anew (decision 3).
+                end.flags.take(slot);
+                self.took = true;
+                return Some(self.slots.handle(worker, slot));
+            }
+        }
+        None
+    }
+
+    fn next_ended(&mut self) -> Option<stream::Ended> {
+        for (worker, end) in self.ends.iter_mut().enumerate() {
+            if let Ok(ended) = end.ends.pop() {
+                self.took = true;
+                return Some(stream::Ended {
+                    handle: self.slots.handle(worker, ended.slot.0),
+                    key: record::key(&ended.key),
+                    version: Version(ended.version),
+                    group: sync::ids::GroupId(ended.group.0),
+                });
+            }
+        }
+        None
+    }
+
+    fn ends_lost(&self) -> u64 {
+        self.ends.iter().map(|end| end.lost.load(Ordering::Relaxed)).sum()
+    }
+
+    fn waiting(&self) -> u32 {
+        self.ends.iter().map(|end| (end.dirty.slots() + end.ends.slots()) as u32).sum()
+    }
+
+    fn read(&mut self, handle: SessionHandle) -> Reading {
+        self.slots.read(handle, self.now, self.snapshots.current().0)
+    }
+}
+
+impl Owners {
+    /// True if records or outcomes moved since the last question.
+    pub fn moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
+    }
+
+    fn task(record: &Record) -> Option<(FlowKey, Task)> {
+        match record {
+            Record::Session(session) => {
+                let imported = record::imported(session)?;
+                Some((imported.keys[0], Task::Store(imported)))
+            }
+            Record::Delete(delete) => {
+                let key = record::flow_key(&delete.key)?;
+                Some((key, Task::Remove { key, version: delete.version.0, exact: delete.exact }))
+            }
+            Record::Mention(mention) => {
+                let key = record::flow_key(&mention.key)?;
+                Some((key, Task::Look(key)))
+            }
+        }
+    }
+}
+
+impl Sink for Owners {
+    fn hand(&mut self, record: &Record, tag: Tag) -> bool {
+        let Some((key, task)) = Self::task(record) else {
+            self.own.push_back(Outcome { tag, applied: Applied::Refused(Refused::Unsupported) });
+            return true;
+        };
+        let WorkerId(owner) = self.steering.owner_of(&key);
+        let Some(end) = self.ends.get_mut(usize::from(owner)) else { return false };
+        let taken = end.installs.push(Install { task, tag }).is_ok();
+        self.moved |= taken;
+        taken
+    }
+
+    fn room(&self) -> u32 {
+        self.ends.iter().map(|end| end.installs.slots() as u32).min().unwrap_or(0)
+    }
+
+    fn next_outcome(&mut self) -> Option<Outcome> {
+        if let Some(outcome) = self.own.pop_front() {
+            return Some(outcome);
+        }
+        for _ in 0..self.ends.len() {
+            let end = self.ends.get_mut(self.next);
+            if let Some(Ok(outcome)) = end.map(|end| end.outcomes.pop()) {
+                self.moved = true;
+                return Some(outcome);
+            }
+            self.next = (self.next + 1) % self.ends.len();
+        }
+        None
+    }
+
+    fn held(&mut self, handle: SessionHandle) -> Reading {
+        self.snapshots.refresh();
+        self.slots.read(handle, Ticks(0), self.snapshots.current().0)
+    }
+
+    fn purge(&mut self) {
+        self.role.ask_purge();
+    }
+
+    fn purging(&self) -> bool {
+        let asked = self.role.purges();
+        self.ends.iter().any(|end| end.cell.purged() != asked)
+    }
+}

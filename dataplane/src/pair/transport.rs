@@ -1,0 +1,181 @@
+//! The ways to the partner: sync links that the core polls itself, data ports whose frames workers hand up
+//! and send for it (decision 10).
+
+use super::cell::RoleCell;
+use super::envelope::Envelope;
+use crate::worker::mesh::Handed;
+use arrayvec::ArrayVec;
+use dpdk::{BURST, Mbuf, Mempool, Port, RxQueue, TxQueue};
+use engine::PortId;
+use rtrb::{Consumer, Producer};
+use sync::ids::PathId;
+use wire::{MacAddr, PacketBuf};
+
+/// Frames sent on a sync link in one go.
+const TX_BURST: usize = BURST;
+
+/// What a path runs over.
+pub enum Way {
+    /// A link of the core's own.
+    Link(Box<SyncPort>),
+    /// A data port.
+    DataPort(PortId),
+}
+
+/// A sync link's port and queues. The port is closed after them.
+pub struct SyncPort {
+    rx: RxQueue,
+    tx: TxQueue,
+    out: ArrayVec<Mbuf, TX_BURST>,
+    /// Kept for its end.
+    _port: Port,
+}
+
+impl SyncPort {
+    /// A started port with a queue each way.
+    pub fn new(port: Port, rx: RxQueue, tx: TxQueue) -> Self {
+        Self { rx, tx, out: ArrayVec::new(), _port: port }
+    }
+}
+
+/// All paths.
+pub struct Transports {
+    paths: Vec<Path>,
+    /// Frames that workers captured for the core.
+    captured: Vec<Consumer<Handed>>,
+    /// To the worker that sends for the core.
+    sender: Producer<Handed>,
+    pool: Mempool,
+    waiting: ArrayVec<Mbuf, BURST>,
+    /// The path that `waiting` came in on.
+    from: PathId,
+    sent: bool,
+    unsent: u64,
+}
+
+struct Path {
+    way: Way,
+    envelope: Envelope,
+}
+
+impl Transports {
+    /// `paths` by number.
+    pub fn new(
+        paths: Vec<(Way, Envelope)>,
+        captured: Vec<Consumer<Handed>>,
+        sender: Producer<Handed>,
+        pool: Mempool,
+    ) -> Self {
+        Self {
+            paths: paths.into_iter().map(|(way, envelope)| Path { way, envelope }).collect(),
+            captured,
+            sender,
+            pool,
+            waiting: ArrayVec::new(),
+            from: PathId(0),
+            sent: false,
+            unsent: 0,
+        }
+    }
+
+    /// The next frame that came in, and on which path. Frames that are not the partner's come out as well.
+    pub fn next_frame(&mut self) -> Option<(PathId, Mbuf)> {
+        if let Some(frame) = self.waiting.pop() {
+            return Some((self.from, frame));
+        }
+        for (path, id) in self.paths.iter_mut().zip(0_u8..) {
+            let Way::Link(port) = &mut path.way else { continue };
+            if port.rx.burst(&mut self.waiting) > 0 {
+                self.waiting.reverse();
+                self.from = PathId(id);
+                return self.waiting.pop().map(|frame| (self.from, frame));
+            }
+        }
+        for ring in &mut self.captured {
+            let Ok(Handed { port, frame }) = ring.pop() else { continue };
+            let path =
+                self.paths.iter().position(|path| matches!(path.way, Way::DataPort(own) if own == port));
+            // A port that no path runs over captures nothing.
+            return path.map(|path| (PathId(path as u8), frame));
+        }
+        None
+    }
+
+    /// The datagram in a frame, and who sent it.
+    pub fn open<'f>(&self, path: PathId, frame: &'f mut Mbuf) -> Option<(MacAddr, &'f mut [u8])> {
+        if !frame.is_contiguous() && !frame.linearise() {
+            return None;
+        }
+        let (mac, range) = self.paths.get(usize::from(path.0))?.envelope.open(frame.bytes())?;
+        Some((mac, frame.bytes_mut().get_mut(range)?))
+    }
+
+    /// An authentic datagram came from there.
+    pub fn heard(&mut self, path: PathId, mac: MacAddr, role: &RoleCell) {
+        let Some(path) = self.paths.get_mut(usize::from(path.0)) else { return };
+        if path.envelope.heard(mac)
+            && let Way::DataPort(port) = path.way
+        {
+            role.set_partner_mac(port, mac);
+        }
+    }
+
+    /// Sends a datagram. False if it certainly did not leave.
+    pub fn send(&mut self, path: PathId, datagram: &[u8]) -> bool {
+        let Some(path) = self.paths.get_mut(usize::from(path.0)) else { return false };
+        let Some(frame) = envelop(&self.pool, &path.envelope, datagram) else {
+            self.unsent += 1;
+            return false;
+        };
+        self.sent = true;
+        match &mut path.way {
+            Way::Link(port) => {
+                if port.out.is_full() {
+                    self.unsent += port.flush();
+                }
+                port.out.push(frame);
+                true
+            }
+            Way::DataPort(port) => self.sender.push(Handed { port: *port, frame }).is_ok(),
+        }
+    }
+
+    /// Has a frame sent by a data port, as it is.
+    pub fn send_frame(&mut self, port: PortId, bytes: &[u8]) -> bool {
+        let frame = self.pool.frame(bytes);
+        frame.is_some_and(|frame| self.sender.push(Handed { port, frame }).is_ok())
+    }
+
+    /// The end of a turn: everything leaves. True if anything was sent.
+    pub fn flush(&mut self) -> bool {
+        for path in &mut self.paths {
+            if let Way::Link(port) = &mut path.way {
+                self.unsent += port.flush();
+            }
+        }
+        std::mem::take(&mut self.sent)
+    }
+}
+
+impl SyncPort {
+    /// Sends what gathered; returns how many frames the port did not take.
+    fn flush(&mut self) -> u64 {
+        if self.out.is_empty() {
+            return 0;
+        }
+        self.tx.burst(&mut self.out);
+        let left = self.out.len() as u64;
+        dpdk::free_burst(&mut self.out);
+        left
+    }
+}
+
+fn envelop(pool: &Mempool, envelope: &Envelope, datagram: &[u8]) -> Option<Mbuf> {
+    let mut frame = pool.alloc()?;
+    let length = envelope.head() + datagram.len();
+    if !frame.set_len(length) {
+        return None;
+    }
+    envelope.seal(frame.bytes_mut(), datagram)?;
+    Some(frame)
+}

@@ -1,0 +1,183 @@
+//! A worker in a pair: follows the role word, applies the partner's records, sends stray frames on.
+//!
+//! Once a turn it compares the role word's lease with its own clock and forwards nothing when that is over
+//! (decision 32), whatever has become of the sync core. Records are applied between bursts, so the shard
+//! keeps its one writer.
+
+use super::io::WorkerIo;
+use crate::pair::cell::{RoleCell, WorkerCell};
+use crate::pair::tables::{Install, Task, WorkerEnd};
+use dpdk::Mbuf;
+use engine::mirror::{Import, ImportRefused, Removal};
+use engine::pipeline::{Burst, Engine, PacketIo};
+use engine::snapshot::Snapshot;
+use engine::table::Slot;
+use engine::{PortId, RoleView, Ticks};
+use std::sync::Arc;
+use sync::ids::{Micros, SessionHandle, Version};
+use sync::lease::RoleWord;
+use sync::membership::Role;
+use sync::stream::{Applied, Outcome, Refused};
+use wire::PacketBuf;
+
+/// Records applied in a turn, at most: a bulk must not keep packets waiting.
+const APPLIED_PER_TURN: usize = 256;
+/// Slots looked at in a turn of an emptying.
+const PURGED_PER_TURN: u32 = 4096;
+
+/// A worker's end of the pair.
+pub struct Partner {
+    role: Arc<RoleCell>,
+    cell: Arc<WorkerCell>,
+    end: WorkerEnd,
+    word: u64,
+    installed: u32,
+    purged: u32,
+    redirecting: bool,
+}
+
+/// What a turn may do with the receive queues.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Intake {
+    /// Read them.
+    Open,
+    /// Leave frames where they are: the role is on its way to the partner (decision 37).
+    Parked,
+    /// Throw away what waits, but for heartbeats and address resolution, then confirm (decision 38).
+    Stale,
+}
+
+impl Partner {
+    /// Follows a cell that nobody has written yet: standby.
+    pub fn new(role: Arc<RoleCell>, cell: Arc<WorkerCell>, end: WorkerEnd) -> Self {
+        let word = role.word();
+        Self { role, cell, end, word, installed: 0, purged: 0, redirecting: false }
+    }
+
+    /// The role of this turn, and what it means for the receive queues.
+    #[inline(always)]
+    pub fn follow(&mut self, engine: &mut Engine<Mbuf>, now: Ticks, micros: Micros) -> Intake {
+        let word = self.role.word();
+        let unpacked = RoleWord::unpack(word);
+        let role = match unpacked.role {
+            Role::Active if unpacked.forwards(micros) => RoleView::Active { term: unpacked.term.get() },
+            Role::Active => RoleView::Closed,
+            _ => RoleView::Standby,
+        };
+        let stale = self.role.install() != self.installed;
+        // What waits is older than the role: the engine drops it as a standby before it is told.
+        if !stale || engine.role() != RoleView::Standby {
+            engine.set_role(role, now);
+        }
+        if word != self.word {
+            self.word = word;
+            self.cell.confirm_word(word);
+        }
+        let parks = self.role.parks();
+        self.cell.confirm_park(parks);
+        self.redirecting = role == RoleView::Standby && micros < self.role.redirect_until();
+        if parks {
+            return Intake::Parked;
+        }
+        if stale { Intake::Stale } else { Intake::Open }
+    }
+
+    /// What waited before the role came is gone.
+    pub fn discarded(&mut self) {
+        self.installed = self.role.install();
+        self.cell.confirm_install(self.installed);
+    }
+
+    /// Applies records and empties the mirror; true if there was something to do.
+    #[inline(always)]
+    pub fn apply(&mut self, engine: &mut Engine<Mbuf>, snapshot: &Snapshot, now: Ticks) -> bool {
+        let purges = self.role.purges();
+        if purges != self.purged {
+            if engine.purge(now, PURGED_PER_TURN) == 0 {
+                self.purged = purges;
+                self.cell.confirm_purge(purges);
+            }
+            return true;
+        }
+        if self.end.installs.is_empty() {
+            return false;
+        }
+        for _ in 0..APPLIED_PER_TURN {
+            if self.end.outcomes.is_full() {
+                break;
+            }
+            let Ok(install) = self.end.installs.pop() else { break };
+            let applied = self.carry_out(engine, snapshot, now, &install);
+            // There is room: it was looked for, and this is the only producer.
+            let _ = self.end.outcomes.push(Outcome { tag: install.tag, applied });
+        }
+        true
+    }
+
+    /// On a node that handed its role over a while ago: frames that still come for the virtual MAC address
+    /// go on to the partner's own, on the same segment (decision 37). The others stay in the burst.
+    #[inline(always)]
+    pub fn redirect(&self, snapshot: &Snapshot, port: PortId, burst: &mut Burst<Mbuf>, io: &mut WorkerIo) {
+        if self.redirecting && !burst.is_empty() {
+            self.redirect_strays(snapshot, port, burst, io);
+        }
+    }
+
+    #[cold]
+    fn redirect_strays(&self, snapshot: &Snapshot, port: PortId, burst: &mut Burst<Mbuf>, io: &mut WorkerIo) {
+        let Some(view) = snapshot.ports.get(usize::from(port.0)) else { return };
+        let (Some(shared), Some(partner)) = (view.virtual_mac, self.role.partner_mac(port)) else { return };
+        let link = wire::ether::Link { src: view.mac, dst: partner };
+        let mut kept = Burst::new();
+        for mut frame in burst.drain(..) {
+            let bytes = frame.bytes_mut();
+            let is_stray = bytes.first_chunk::<6>().is_some_and(|mac| *mac == shared.0);
+            if is_stray && link.rewrite(bytes) {
+                io.send(port, frame);
+            } else {
+                kept.push(frame);
+            }
+        }
+        *burst = kept;
+    }
+
+    fn carry_out(
+        &self,
+        engine: &mut Engine<Mbuf>,
+        snapshot: &Snapshot,
+        now: Ticks,
+        install: &Install,
+    ) -> Applied {
+        let handle = |slot: Slot| SessionHandle(self.end.base + slot.0);
+        let held =
+            |slot: Slot, version: u64| Applied::Held { handle: handle(slot), version: Version(version) };
+        match &install.task {
+            Task::Store(record) => match engine.import(now, snapshot, record) {
+                Import::Stored { slot, displaced } => Applied::Installed {
+                    handle: handle(slot),
+                    displaced: displaced.map(|slot| slot.map(handle)),
+                },
+                Import::Held { slot, version } => held(slot, version),
+                Import::Refused(reason) => Applied::Refused(refused(reason)),
+            },
+            Task::Remove { key, version, exact } => match engine.remove(now, key, *version, *exact) {
+                Removal::Removed(slot) => Applied::Deleted { handle: handle(slot) },
+                Removal::Held { slot, version } => held(slot, version),
+                Removal::Absent => Applied::Absent,
+            },
+            Task::Look(key) => match engine.lookup(key) {
+                Some((slot, version)) => held(slot, version),
+                None => Applied::Absent,
+            },
+        }
+    }
+}
+
+fn refused(reason: ImportRefused) -> Refused {
+    match reason {
+        ImportRefused::Full => Refused::Full,
+        ImportRefused::UnknownZone => Refused::UnknownZone,
+        ImportRefused::Unsupported => Refused::Unsupported,
+        ImportRefused::NotMirroring => Refused::NotMirroring,
+    }
+}
