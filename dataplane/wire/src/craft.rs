@@ -18,6 +18,7 @@ use crate::ipv6::Ipv6Header;
 use crate::key::{Addr, FlowKey, MacAddr, Proto};
 use crate::nd::{self, NdMessage};
 use crate::tcp::{Control, TcpHeader};
+use crate::udp::{self, UdpHeader};
 pub use frame::{DST_MAC, Frame, SRC_MAC};
 
 /// TTL and hop limit of what the firewall sends.
@@ -31,6 +32,8 @@ pub const MAX_ERROR_V6: usize = 1280;
 
 /// Precedence of ICMP errors over IPv4: internetwork control (RFC 1812 §4.3.2.5).
 const ERROR_TRAFFIC_CLASS: u8 = 0xc0;
+/// Precedence of what the two nodes tell each other: the same.
+const CONTROL_TRAFFIC_CLASS: u8 = ERROR_TRAFFIC_CLASS;
 
 /// An error about a packet, for both families.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +95,22 @@ pub fn arp_request(
 /// Says that `own` address is at `own` link-layer address, to `to`.
 pub fn arp_reply(out: &mut [u8], own: (MacAddr, [u8; 4]), to: (MacAddr, [u8; 4])) -> Option<usize> {
     arp(out, Link { src: own.0, dst: to.0 }, Operation::Reply, own, to)
+}
+
+/// Tells everybody on the link that `own` address is at `own` link-layer address from now on: an announcement
+/// (RFC 5227 §2.3, §3). It is a request, which all hosts take; some take a reply only, so both are sent after
+/// an address has moved.
+pub fn arp_announcement(out: &mut [u8], own: (MacAddr, [u8; 4]), operation: Operation) -> Option<usize> {
+    let target = match operation {
+        Operation::Request => MacAddr([0; 6]),
+        Operation::Reply => own.0,
+    };
+    arp(out, Link { src: own.0, dst: MacAddr::BROADCAST }, operation, own, (target, own.1))
+}
+
+/// The same for IPv6: unsolicited, with the override flag, to all nodes (RFC 4861 §7.2.6).
+pub fn unsolicited_advertisement(out: &mut [u8], own: (MacAddr, [u8; 16])) -> Option<usize> {
+    neighbour_advertisement(out, own, None)
 }
 
 /// Asks who has `target` (RFC 4861 §4.3), at its group or, to confirm a neighbour, at `to`.
@@ -233,6 +252,30 @@ pub fn tcp_control(out: &mut [u8], link: Link, key: &FlowKey, control: &Control)
     TcpHeader::emit(segment, (key.sport(), key.dport()), control)?;
     seal(segment, key)?;
     Some(at + 20)
+}
+
+/// A UDP datagram of our own, from `key`'s sender to its receiver.
+pub fn udp(out: &mut [u8], link: Link, key: &FlowKey, payload: &[u8]) -> Option<usize> {
+    let at = udp_payload(key)?;
+    out.get_mut(at..at + payload.len())?.copy_from_slice(payload);
+    udp_around(out, link, key, payload.len())
+}
+
+/// Where the payload of a datagram with this key lies in its frame; `None` if the key is not UDP's.
+pub fn udp_payload(key: &FlowKey) -> Option<usize> {
+    let ip = if key.is_v6() { crate::ipv6::HEADER_LEN } else { crate::ipv4::HEADER_LEN };
+    (key.proto() == Proto::UDP).then_some(ether::HEADER_LEN + ip + udp::HEADER_LEN)
+}
+
+/// The headers around a payload that was written in its place, at [`udp_payload`], and the checksum.
+pub fn udp_around(out: &mut [u8], link: Link, key: &FlowKey, payload_len: usize) -> Option<usize> {
+    udp_payload(key)?;
+    let len = udp::HEADER_LEN + payload_len;
+    let at = headers(out, link, key, TTL, CONTROL_TRAFFIC_CLASS, len)?;
+    let segment = out.get_mut(at..at + len)?;
+    UdpHeader::emit(segment, key.sport(), key.dport(), payload_len)?;
+    seal(segment, key)?;
+    Some(at + len)
 }
 
 /// The sequence number behind a segment: SYN and FIN count one each (RFC 9293 §3.4).
@@ -403,6 +446,71 @@ mod tests {
             let expected =
                 Neighbour::Advertisement { target: own, link, router: true, solicited, replace: true };
             assert_eq!(told, Ok(expected));
+        }
+    }
+
+    #[test]
+    fn s_28_announcements_say_that_an_address_has_moved() {
+        let mut out = [0u8; 128];
+        for operation in [Operation::Request, Operation::Reply] {
+            let len = arp_announcement(&mut out, (OWN, ROUTER), operation).unwrap();
+            let frame = &out[..len];
+            let packet = ArpPacket::view(frame, &desc(frame)).unwrap();
+            assert!(packet.is_announcement());
+            assert_eq!(
+                (packet.operation(), packet.sender_mac(), packet.sender),
+                (Some(operation), OWN, ROUTER)
+            );
+            assert_eq!(packet.target_mac, if operation == Operation::Request { [0; 6] } else { OWN.0 });
+            assert_eq!((&frame[..6], &frame[6..12]), (&MacAddr::BROADCAST.0[..], &OWN.0[..]));
+        }
+        let own = octets(ROUTER6);
+        let len = unsolicited_advertisement(&mut out, (OWN, own)).unwrap();
+        let told = Neighbour::read(&out[..len], &desc(&out[..len]));
+        let (link, solicited) = (Some(OWN), false);
+        let expected = Neighbour::Advertisement { target: own, link, router: true, solicited, replace: true };
+        assert_eq!(told, Ok(expected));
+        assert_eq!(out[..6], [0x33, 0x33, 0, 0, 0, 1]);
+        assert_eq!(arp_announcement(&mut out[..41], (OWN, ROUTER), Operation::Request), None);
+    }
+
+    #[test]
+    fn datagrams_of_our_own_are_read_back_and_nothing_else_is() {
+        let mut out = [0u8; 2048];
+        for (router, src, _) in families() {
+            for payload in [&b""[..], b"x", &[7; 1_300]] {
+                let key = FlowKey::new(src, router, Proto::UDP, 40_801, 801).unwrap();
+                let len = udp(&mut out, LINK, &key, payload).unwrap();
+                let frame = &mut out[..len];
+                assert!(is_intact(frame));
+                let expected = udp::Datagram {
+                    link: LINK,
+                    src,
+                    dst: router,
+                    sport: 40_801,
+                    dport: 801,
+                    payload: len - payload.len()..len,
+                };
+                let read = |frame: &[u8], own: Addr, port| udp::parse_udp_to(frame, &[own], &[689, port]);
+                assert_eq!(read(frame, router, 801), Some(expected.clone()));
+                assert_eq!(&frame[expected.payload.clone()], payload);
+                assert_eq!((read(frame, src, 801), read(frame, router, 802)), (None, None));
+                // Link padding is no payload.
+                let mut padded = frame.to_vec();
+                padded.resize(len.max(60), 0xee);
+                assert_eq!(read(&padded, router, 801), Some(expected));
+                for cut in 0..len {
+                    assert_eq!(read(&frame[..cut], router, 801), None);
+                }
+                frame[len - 1] ^= 1;
+                assert_eq!(read(frame, router, 801), None, "a wrong checksum");
+            }
+            let tcp = FlowKey::new(src, router, Proto::TCP, 1, 801).unwrap();
+            assert_eq!(udp(&mut out, LINK, &tcp, b"x"), None);
+            let fragment = Frame::udp(src, router, 1, 801).payload_len(64).fragment(0, true).bytes();
+            assert_eq!(udp::parse_udp_to(&fragment, &[router], &[801]), None);
+            let key = FlowKey::new(src, router, Proto::UDP, 1, 801).unwrap();
+            assert_eq!(udp(&mut out[..60], LINK, &key, &[0; 40]), None);
         }
     }
 

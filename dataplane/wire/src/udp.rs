@@ -1,6 +1,10 @@
 //! UDP (RFC 768; RFC 9868 for bytes behind its length).
 
+use crate::checksum;
 use crate::desc::{Desc, Kind};
+use crate::ether::{EtherHeader, Link};
+use crate::key::Addr;
+use std::ops::Range;
 use zerocopy::byteorder::network_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -38,6 +42,41 @@ impl UdpHeader {
         header.write_to_prefix(segment).ok()?;
         Some(HEADER_LEN)
     }
+}
+
+/// A UDP datagram to one of the node's own ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Datagram {
+    /// Who sent the frame to whom on the link.
+    pub link: Link,
+    /// The sender's address.
+    pub src: Addr,
+    /// The receiver's address.
+    pub dst: Addr,
+    /// The sender's port.
+    pub sport: u16,
+    /// The receiver's port.
+    pub dport: u16,
+    /// Where in the frame the payload is.
+    pub payload: Range<usize>,
+}
+
+/// Reads a frame that carries a UDP datagram to one of `ports` at one of the addresses `own`. `None` for
+/// everything else, and for a datagram whose checksum is wrong.
+pub fn parse_udp_to(frame: &[u8], own: &[Addr], ports: &[u16]) -> Option<Datagram> {
+    let desc = crate::parse(frame, frame.len()).ok()?;
+    let header = UdpHeader::view(frame, &desc)?;
+    let (src, dst) = (desc.key.src(), desc.key.dst());
+    let (sport, dport) = (header.sport.get(), header.dport.get());
+    if !own.contains(&dst) || !ports.contains(&dport) || !checksum::verify_transport(frame, &desc) {
+        return None;
+    }
+    let start = usize::from(desc.l4) + HEADER_LEN;
+    let end = usize::from(desc.l4) + usize::from(header.len.get());
+    frame.get(start..end)?;
+    let ether = EtherHeader::view(frame)?;
+    let link = Link { src: ether.src(), dst: ether.dst() };
+    Some(Datagram { link, src, dst, sport, dport, payload: start..end })
 }
 
 #[cfg(test)]
