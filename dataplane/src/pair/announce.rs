@@ -94,24 +94,26 @@ impl Announcer {
 }
 
 fn announcements(address: IpAddr, mac: MacAddr) -> Vec<Vec<u8>> {
-    let mut frame = [0; FRAME_MAX];
-    let mut frames = Vec::new();
-    match address {
+    let made = |make: &dyn Fn(&mut [u8]) -> Option<usize>| {
+        let mut frame = vec![0; FRAME_MAX];
+        let length = make(&mut frame)?;
+        frame.truncate(length);
+        Some(frame)
+    };
+    let frames = match address {
         IpAddr::V4(address) => {
             let own = (mac, address.octets());
-            for length in [
-                craft::arp_request(&mut frame, own, own.1, None),
-                craft::arp_reply(&mut frame, own, (MacAddr::BROADCAST, own.1)),
-            ] {
-                frames.extend(length.and_then(|length| frame.get(..length)).map(<[u8]>::to_vec));
-            }
+            [
+                made(&|frame| craft::arp_request(frame, own, own.1, None)),
+                made(&|frame| craft::arp_reply(frame, own, (MacAddr::BROADCAST, own.1))),
+            ]
         }
         IpAddr::V6(address) => {
-            let length = craft::neighbour_advertisement(&mut frame, (mac, address.octets()), None);
-            frames.extend(length.and_then(|length| frame.get(..length)).map(<[u8]>::to_vec));
+            let own = (mac, address.octets());
+            [made(&|frame| craft::neighbour_advertisement(frame, own, None)), None]
         }
-    }
-    frames
+    };
+    frames.into_iter().flatten().collect()
 }
 
 #[cfg(test)]
