@@ -12,6 +12,7 @@ use lab::{
     faults::{self, Cable, ProcessFault},
     forwarder::{self, Direction, Impairment},
     guard,
+    measure::{self, Setting},
     state::{LabLock, LabState},
     status,
 };
@@ -110,6 +111,29 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Measure the pair: takeovers, switchovers, bulk sync and repair, the sync link.
+    Measure {
+        /// What.
+        what: MeasureArg,
+        /// How often.
+        #[arg(long, default_value_t = 10)]
+        runs: u32,
+        /// Sessions in the table beside those of the streams.
+        #[arg(long)]
+        sessions: Option<u32>,
+        /// Heartbeat interval of the pair.
+        #[arg(long, default_value_t = 100)]
+        interval_ms: u32,
+        /// Intervals of silence that mean death.
+        #[arg(long, default_value_t = 3)]
+        misses: u32,
+        /// How workers wait for packets.
+        #[arg(long)]
+        polling: Option<PollingArg>,
+        /// Close with one line of JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Measure iperf3 through the firewall, beside testpmd (io mode) and the kernel's bridge on the same veths.
     Baseline {
         /// How often each is measured, in turn with the others.
@@ -125,9 +149,26 @@ enum Command {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+enum MeasureArg {
+    Takeover,
+    Switchover,
+    Bulk,
+    Wire,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
 enum PollingArg {
     Adaptive,
     Busy,
+}
+
+impl PollingArg {
+    fn polling(self) -> Polling {
+        match self {
+            PollingArg::Adaptive => Polling::Adaptive,
+            PollingArg::Busy => Polling::Busy,
+        }
+    }
 }
 
 /// What can be done to a pair.
@@ -246,10 +287,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Up { nodes, interval_ms, misses, sync_links, capacity, workers, polling, config, json } => {
-            let polling = polling.map(|polling| match polling {
-                PollingArg::Adaptive => Polling::Adaptive,
-                PollingArg::Busy => Polling::Busy,
-            });
+            let polling = polling.map(PollingArg::polling);
             let mut options = LabOptions {
                 nodes,
                 pair: PairSettings { interval_ms, misses, sync_links, ..PairSettings::default() },
@@ -295,6 +333,27 @@ fn run(command: Command) -> Result<ExitCode> {
             let pair = PairSettings { interval_ms, ..PairSettings::default() };
             let report = demo::pair::run(&demo::pair::Plan { pair, picture, patience: PATIENCE })?;
             finish(report.table(), report.passed(), json.then(|| report.to_json()))
+        }
+        Command::Measure { what, runs, sessions, interval_ms, misses, polling, json } => {
+            sweep_on_signals()?;
+            let polling = polling.map(PollingArg::polling);
+            let setting = Setting {
+                pair: PairSettings { interval_ms, misses, ..PairSettings::default() },
+                sessions: sessions.unwrap_or(match what {
+                    MeasureArg::Bulk => 500_000,
+                    MeasureArg::Wire => 0,
+                    MeasureArg::Takeover => 1_000,
+                    MeasureArg::Switchover => 10_000,
+                }),
+                options: LabOptions { polling, patience: PATIENCE, ..LabOptions::default() },
+            };
+            let figures = match what {
+                MeasureArg::Takeover => measure::takeover::takeover(&setting, runs)?,
+                MeasureArg::Switchover => measure::takeover::switchovers(&setting, runs)?,
+                MeasureArg::Bulk => measure::bulk::run(&setting, runs)?,
+                MeasureArg::Wire => measure::wire::run(&setting, runs)?,
+            };
+            finish(figures.table(), figures.faults.is_empty(), json.then(|| figures.to_json()))
         }
         Command::Baseline { rounds, seconds, json } => {
             sweep_on_signals()?;

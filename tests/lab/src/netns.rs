@@ -124,6 +124,10 @@ pub struct InterfaceCounters {
     pub rx_packets: u64,
     /// Frames that went out.
     pub tx_packets: u64,
+    /// Bytes that came in.
+    pub rx_bytes: u64,
+    /// Bytes that went out.
+    pub tx_bytes: u64,
 }
 
 /// The kernel's counters of an interface.
@@ -140,7 +144,12 @@ fn parse_counters(table: &str, interface: &str) -> Option<InterfaceCounters> {
         (name.trim() == interface).then_some(rest)
     })?;
     let fields: Vec<u64> = line.split_ascii_whitespace().map_while(|field| field.parse().ok()).collect();
-    Some(InterfaceCounters { rx_packets: *fields.get(1)?, tx_packets: *fields.get(9)? })
+    Some(InterfaceCounters {
+        rx_packets: *fields.get(1)?,
+        tx_packets: *fields.get(9)?,
+        rx_bytes: *fields.first()?,
+        tx_bytes: *fields.get(8)?,
+    })
 }
 
 const NODE_SYSCTLS: &[(&str, &str)] = &[
@@ -234,8 +243,11 @@ mod tests {
     #[test]
     fn counters_are_read_from_the_right_columns() {
         let table = "Inter-|   Receive                |  Transmit\n face |bytes packets errs drop fifo frame compressed multicast|bytes packets errs drop fifo colls carrier compressed\n    lo:       0       1    0    0    0     0          0         0        0       2    0    0    0     0       0          0\n  lan0: 999999     3    0    0    0     0          0         0      222       4    0    0    0     0       0          0\n";
-        assert_eq!(parse_counters(table, "lan0"), Some(InterfaceCounters { rx_packets: 3, tx_packets: 4 }));
-        assert_eq!(parse_counters(table, "lo"), Some(InterfaceCounters { rx_packets: 1, tx_packets: 2 }));
+        let counted = |rx_packets, tx_packets, rx_bytes, tx_bytes| {
+            Some(InterfaceCounters { rx_packets, tx_packets, rx_bytes, tx_bytes })
+        };
+        assert_eq!(parse_counters(table, "lan0"), counted(3, 4, 999_999, 222));
+        assert_eq!(parse_counters(table, "lo"), counted(1, 2, 0, 0));
         assert_eq!(parse_counters(table, "wan0"), None);
     }
 }
