@@ -1,15 +1,10 @@
 //! The active node's side of acks, and the turn of both: outcomes, timers, status.
 
-use super::message::{Have, Nak, kind};
-use super::phase::Phase;
+use super::message::{Have, Nak, kind, read_mentioned, read_verdicts, read_want};
 use super::{Refused, Role, Sink, Source, Status, Stream};
 use crate::datagram::{Ack, Malformed};
 use crate::ids::Micros;
-use crate::membership::Mirror;
-use crate::record::Runs;
-
-/// How soon a call is due while there is something that cannot go on at once.
-const SOON: Micros = Micros(200);
+use crate::record::{Record, Run, Runs, Shared, kinds};
 
 impl Stream {
     /// Takes in the body of an ack.
@@ -45,8 +40,36 @@ impl Stream {
         self.lead.flight.acknowledge(&ack, now);
         self.lead.flight.encourage();
         self.detect_losses(now);
-        let _ = (source, sink);
+        self.standby_has(have.mark.mirror, ack.cumulative.0, now);
+        for run in runs {
+            self.answer(run, sink);
+        }
+        self.take_outcomes(now, source, sink);
         Ok(())
+    }
+
+    /// What the standby says beside acks.
+    fn answer(&mut self, run: Run<'_>, sink: &mut impl Sink) {
+        match run.kind {
+            kind::VERDICTS => {
+                if let Some((token, level, verdicts)) = read_verdicts(run.body) {
+                    self.verdicts(token, level, verdicts);
+                }
+            }
+            kinds::MENTION => {
+                if let Some(Record::Mention(mention)) = Record::decode(run, &Shared::default()) {
+                    self.mention(&mention, sink);
+                }
+            }
+            kind::MENTIONED => {
+                if let Some((token, buckets)) = read_mentioned(run.body) {
+                    self.mentioned(token, buckets);
+                }
+            }
+            kind::WANT => self.wanted(read_want(run.body)),
+            kind::NAK => {}
+            _ => self.counters.skipped += 1,
+        }
     }
 
     fn detect_losses(&mut self, now: Micros) {
@@ -66,17 +89,17 @@ impl Stream {
         self.take_outcomes(now, source, sink);
         match self.role {
             Role::Leading => self.turn_leading(now, source),
-            Role::Following => self.follow.look_at_room(sink.room(), now),
+            Role::Following => {
+                self.follow.look_at_room(sink.room(), now);
+                self.scrub_following(now, sink);
+                self.walk_mentions(sink);
+            }
             Role::Resting => {}
         }
     }
 
     fn turn_leading(&mut self, now: Micros, source: &mut impl Source) {
-        let lost = source.ends_lost();
-        if lost != self.lead.ends_lost {
-            self.lead.ends_lost = lost;
-            self.prove_again(now);
-        }
+        self.look_at_lost_ends(source, now);
         if !self.connected() {
             self.absorb(source);
             return;
@@ -87,10 +110,9 @@ impl Stream {
             self.lose_everything();
         }
         self.detect_losses(now);
-        if self.lead.phase == Phase::Verify && self.waits() == 0 {
-            self.lead.phase = Phase::Proven;
-            self.show(Mirror::Complete);
-        }
+        self.retry_refused(now);
+        self.scrub_leading(now, source);
+        self.advance(now);
         let waits = self.waits() > 0;
         self.lead.waiting_since = waits.then(|| self.lead.waiting_since.unwrap_or(now));
     }
@@ -101,10 +123,27 @@ impl Stream {
         match self.role {
             Role::Resting => Micros::NEVER,
             Role::Following if self.follow.hurry => Micros(0),
-            Role::Following => self.follow.ack_deadline(),
+            Role::Following => self.follow.ack_deadline().min(self.scrub.deadline()),
             Role::Leading if self.lead.hurry => Micros(0),
-            Role::Leading => self.lead.flight.deadline(),
+            Role::Leading if !self.connected() => Micros::NEVER,
+            Role::Leading => {
+                let own = self.lead.flight.deadline().min(self.scrub.deadline());
+                let round = if self.lead.verify.is_idle() { self.lead.verify.next_at } else { Micros::NEVER };
+                let paced = self.paced_until();
+                own.min(round).min(paced).min(self.verify_deadline()).min(self.mend_deadline())
+            }
         }
+    }
+
+    /// When what waits for its share of a rate may go on.
+    fn paced_until(&self) -> Micros {
+        if self.waits() == 0 && self.walked().is_none() || !self.lead.flight.may_send() {
+            return Micros::NEVER;
+        }
+        let only_lost = self.waits() == self.lead.lost.len() && self.walked().is_none();
+        let resync = u64::from(if only_lost { self.config.resync_rate } else { 0 });
+        let resync = self.lead.resync_credit.deadline(resync);
+        resync.max(self.lead.byte_credit.deadline(self.config.byte_rate))
     }
 
     /// The stream as it stands.
@@ -129,5 +168,3 @@ impl Stream {
         }
     }
 }
-
-const _: Micros = SOON;

@@ -115,21 +115,12 @@ impl Flight {
         self.front
     }
 
-    pub const fn datagrams(&self) -> u32 {
-        self.under_way
-    }
-
     pub const fn sessions(&self) -> u32 {
         self.sessions_under_way
     }
 
     pub const fn deletes(&self) -> u32 {
         self.deletes_under_way
-    }
-
-    /// The partner's room as last advertised.
-    pub const fn room(&self) -> u32 {
-        self.room
     }
 
     /// Smoothed round trip, until an ack of everything may have come.

@@ -19,24 +19,26 @@
 //! partner that begins in the middle learns the floor from any datagram. The machine never keeps bytes of
 //! sessions; everything that it must remember of one is a bit in [`marks`] or 16 bytes in [`digest`].
 
-#![allow(dead_code)] // the comparison of digests uses the rest
-
 mod acked;
+mod compare;
 mod config;
 mod digest;
 mod flight;
 mod hash;
 mod marks;
+mod mend;
 mod message;
 mod outcome;
 mod phase;
 mod receive;
+mod scrub;
 mod seam;
 mod status;
 #[cfg(test)]
 mod tests;
 mod tombstones;
 mod transmit;
+mod verify;
 mod window;
 
 use std::collections::VecDeque;
@@ -49,6 +51,7 @@ use self::digest::Table;
 use self::hash::Hasher;
 use self::phase::Leader;
 use self::receive::Follower;
+use self::scrub::Scrub;
 use crate::ids::{Incarnation, Micros, Term};
 use crate::membership::Mirror;
 
@@ -90,6 +93,7 @@ pub struct Stream {
     link: bool,
     lead: Leader,
     follow: Follower,
+    scrub: Scrub,
     counters: Counters,
     events: VecDeque<Event>,
     late_term_told: bool,
@@ -113,6 +117,7 @@ impl Stream {
             link: false,
             lead: Leader::new(&config, handles, now),
             follow: Follower::new(&config),
+            scrub: Scrub::new(now),
             counters: Counters::default(),
             events: VecDeque::with_capacity(MAX_EVENTS),
             late_term_told: false,
@@ -156,6 +161,7 @@ impl Stream {
         self.term = term;
         self.epoch = self.epoch.wrapping_add(1) & outcome::EPOCH_MASK;
         self.late_term_told = false;
+        self.scrub.clear();
     }
 
     /// The partner was heard or lost. One that comes back in the same process is repaired where it
@@ -190,7 +196,10 @@ impl Stream {
     fn new_partner(&mut self, now: Micros) {
         match self.role {
             Role::Leading => self.begin_bulk(now),
-            Role::Following => self.follow.partner_restarted(self.table.total().1),
+            Role::Following => {
+                self.table.forget_sequence();
+                self.follow.restart(self.table.total().1);
+            }
             Role::Resting => {}
         }
     }
@@ -201,7 +210,7 @@ impl Stream {
             Role::Leading if was && !is => self.suspend(),
             Role::Leading if !was && is => self.resume(now),
             Role::Following if was && !is => self.follow.disconnected(),
-            Role::Following if !was && is => self.follow.connected(now),
+            Role::Following if !was && is => self.follow.ack_by(now),
             _ => {}
         }
     }
@@ -209,13 +218,6 @@ impl Stream {
     /// The largest body of a datagram changed.
     pub fn resize(&mut self, max_body: usize) {
         self.config.max_body = max_body.max(Config::LEAST_BODY);
-    }
-
-    /// Operator: compare all digests now.
-    pub fn verify(&mut self, now: Micros) {
-        if self.role == Role::Leading {
-            self.prove_again(now);
-        }
     }
 
     /// The limits of [`Config`] on what is sent changed.

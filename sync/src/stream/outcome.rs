@@ -9,6 +9,7 @@ use super::digest::Entry;
 use super::message::Nak;
 use super::{Applied, Damage, Outcome, Refused, Role, Sink, Source, Stream, Tag};
 use crate::ids::{Micros, SessionHandle};
+use crate::membership::Mirror;
 
 /// Epochs that a tag can tell apart, less one.
 pub(super) const EPOCH_MASK: u8 = 63;
@@ -74,11 +75,12 @@ impl Stream {
         for _ in 0..QUANTUM {
             let Some(outcome) = sink.next_outcome() else { return };
             let label = Label::of(outcome.tag);
+            self.follow.returned += u64::from(label.errand != Errand::Mention);
             match label.errand {
                 Errand::Record if self.role == Role::Following => self.record_outcome(now, label, outcome),
                 Errand::Scrub if self.role == Role::Following => self.scrub_outcome(outcome),
                 Errand::Mention if self.role == Role::Leading && label.epoch == self.epoch => {
-                    let _ = &source;
+                    self.mention_outcome(outcome, source);
                 }
                 _ => {}
             }
@@ -99,6 +101,9 @@ impl Stream {
                 }
                 let entry = Entry::present(outcome.tag.word, label.check, touched);
                 self.table.set(handle, entry, touched);
+                if self.follow.mirror == Mirror::None {
+                    self.follow.mirror = Mirror::Partial;
+                }
             }
             Applied::Deleted { handle } => {
                 self.counters.applied += 1;
@@ -131,8 +136,10 @@ impl Stream {
         }
         self.table.set(handle, Entry::refused(reason), seq);
         self.lead.refused.set(handle.0);
-        self.lead.refusals[usize::from(reason) - 1] += 1;
-        if self.lead.refusals[usize::from(reason) - 1] == 1 {
+        let place = usize::from(reason) - 1;
+        self.lead.refusals[place] += 1;
+        self.lead.refused_again = true;
+        if !std::mem::replace(&mut self.lead.refusal_told[place], true) {
             self.tell(super::Event::Unprotected { reason: known });
         }
     }

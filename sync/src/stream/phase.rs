@@ -9,13 +9,20 @@ use std::collections::VecDeque;
 use super::flight::{Flight, Lost};
 use super::hash::BUCKETS;
 use super::marks::Marks;
-use super::{Config, Event, Refused, Stream};
+use super::mend::Mend;
+use super::verify::Verify;
+use super::{Config, Event, Refused, Source, Stream};
 use crate::ids::{Micros, SessionHandle};
 use crate::membership::Mirror;
 use crate::record::Delete;
 
 /// Deletes that wait to be sent, at most; what does not fit is asked about by bucket.
 pub(super) const MAX_BACKLOG: usize = 1 << 13;
+
+/// Refused sessions that are tried to find out whether it is worth while.
+const FEW: usize = 16;
+/// Refused sessions that are tried at once.
+const MANY: usize = 1 << 14;
 
 /// Where the stream is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -58,11 +65,18 @@ pub(super) struct Leader {
     /// Sessions that the partner could not take.
     pub refused: Marks,
     pub refusals: [u32; Refused::COUNT],
+    /// Since the last try there was a refusal.
+    pub refused_again: bool,
+    /// Refused sessions were tried again, and nobody knows yet.
+    pub retrying: bool,
+    pub refusal_told: [bool; Refused::COUNT],
     /// Deletes to be sent: lost ones, and answers to mentions.
     pub backlog: VecDeque<Delete>,
     /// Buckets in which deletes were not sent.
     pub unknown: Marks,
     pub ends_lost: u64,
+    pub verify: Verify,
+    pub mend: Mend,
     /// The policy generation that most sessions have.
     pub generation: u16,
     pub task: Option<Task>,
@@ -70,6 +84,8 @@ pub(super) struct Leader {
     pub mark: Option<Mirror>,
     /// The datagram that told it last.
     pub mark_sent: Option<(u64, Mirror)>,
+    /// What it was told last, or is about to be told.
+    pub shown: Mirror,
     /// The source had nothing more when it was last asked.
     pub drained: bool,
     /// Since when changes wait without a pause.
@@ -130,13 +146,19 @@ impl Leader {
             repair: Marks::new(handles),
             refused: Marks::new(handles),
             refusals: [0; Refused::COUNT],
+            refused_again: false,
+            retrying: false,
+            refusal_told: [false; Refused::COUNT],
             backlog: VecDeque::new(),
             unknown: Marks::new(BUCKETS as u32),
             ends_lost: 0,
+            verify: Verify::new(now),
+            mend: Mend::new(),
             generation: 0,
             task: None,
             mark: None,
             mark_sent: None,
+            shown: Mirror::None,
             drained: false,
             waiting_since: None,
             hurry: true,
@@ -153,8 +175,13 @@ impl Leader {
         self.repair.clear_all();
         self.refused.clear_all();
         self.refusals = [0; Refused::COUNT];
+        self.refused_again = false;
+        self.retrying = false;
         self.backlog.clear();
         self.unknown.clear_all();
+        self.mend.clear();
+        self.verify.stop();
+        self.verify.full_due = true;
     }
 }
 
@@ -178,6 +205,7 @@ impl Stream {
     pub(super) fn restart_proof(&mut self, now: Micros) {
         self.lose_everything();
         self.lead.hurry = true;
+        self.show(Mirror::Partial);
         self.prove_again(now);
     }
 
@@ -204,6 +232,7 @@ impl Stream {
     pub(super) fn show(&mut self, mirror: Mirror) {
         self.lead.mark = Some(mirror);
         self.lead.mark_sent = None;
+        self.lead.shown = mirror;
     }
 
     /// The partner is not reached any more.
@@ -223,13 +252,129 @@ impl Stream {
         match self.lead.phase {
             Phase::Alone => self.begin_bulk(now),
             Phase::Count(_) | Phase::Bulk(_) => self.show(Mirror::Partial),
-            _ => self.prove_again(now),
+            _ => {
+                // It calls its mirror stale by now, and stays with that until it is proven.
+                self.lead.shown = Mirror::Stale;
+                self.lead.mark = None;
+                self.prove_again(now);
+            }
         }
     }
 
-    pub(super) fn prove_again(&mut self, _now: Micros) {
+    /// Everything is to be compared again. What the partner was told of its mirror stands until then, but
+    /// it will be told anew.
+    pub(super) fn prove_again(&mut self, now: Micros) {
+        self.interrupt_mend();
+        self.lead.verify.full_due = true;
         if !matches!(self.lead.phase, Phase::Alone | Phase::Count(_) | Phase::Bulk(_)) {
             self.lead.phase = Phase::Verify;
+            self.lead.verify.start(None, now);
+        }
+    }
+
+    /// The phases as they follow one another.
+    pub(super) fn advance(&mut self, now: Micros) {
+        match self.lead.phase {
+            Phase::Alone | Phase::Count(_) | Phase::Bulk(_) => {}
+            Phase::Mend => {
+                if self.advance_mend(now) {
+                    self.lead.phase = Phase::Verify;
+                    self.lead.verify.start(Some(self.lead.mend.targets()), now);
+                }
+            }
+            Phase::Verify | Phase::Proven if self.mend_due(now) && !self.is_sweeping() => {
+                self.begin_mend(now);
+            }
+            Phase::Verify | Phase::Proven => {
+                if self.advance_verify(now) {
+                    self.round_ended(now);
+                } else if self.lead.verify.is_idle() && self.round_due(now) {
+                    self.lead.verify.full_due = true;
+                    self.lead.verify.start(None, now);
+                }
+            }
+        }
+        self.show_mirror();
+    }
+
+    fn round_due(&self, now: Micros) -> bool {
+        let nothing_else = self.lead.mend.wanted.is_empty() && self.lead.unknown.is_empty();
+        nothing_else && (self.lead.phase == Phase::Verify || now >= self.lead.verify.next_at)
+    }
+
+    /// A round found everything equal.
+    pub(super) fn proved(&mut self, now: Micros) {
+        let first = self.lead.phase != Phase::Proven;
+        self.lead.mend.succeeded();
+        if self.lead.verify.full_due || !first {
+            // A repair is over in the middle of something larger.
+            return;
+        }
+        self.lead.phase = Phase::Proven;
+        self.lead.hurry = true;
+        let Some(task) = self.lead.task.take() else { return };
+        let (sessions, took) = (u32::try_from(task.sessions).unwrap_or(u32::MAX), now.since(task.since));
+        let bytes = self.counters.bytes_sent - task.bytes;
+        self.tell(if task.bulk {
+            Event::BulkDone { sessions, took }
+        } else {
+            Event::Repaired { buckets: task.buckets, sessions, bytes, took }
+        });
+    }
+
+    /// Tells the partner how good its mirror is.
+    fn show_mirror(&mut self) {
+        let clean = self.lead.refused.is_empty() && !self.lead.retrying;
+        let good = self.lead.phase == Phase::Proven && clean;
+        if good && self.lead.shown != Mirror::Complete {
+            self.show(Mirror::Complete);
+        } else if self.lead.shown == Mirror::Complete && (self.lead.phase == Phase::Mend || !clean) {
+            self.show(Mirror::Partial);
+        }
+    }
+
+    /// Tries refused sessions again: a few to find out, all of them if those were taken.
+    pub(super) fn retry_refused(&mut self, now: Micros) {
+        if now < self.lead.retry_at {
+            return;
+        }
+        self.lead.retry_at = now.after(self.config.verify_every);
+        let again = std::mem::take(&mut self.lead.refused_again);
+        if self.lead.refused.is_empty() {
+            self.lead.retrying = false;
+            self.lead.refusal_told = [false; Refused::COUNT];
+            return;
+        }
+        let most = if again || !self.lead.retrying { FEW } else { usize::MAX };
+        let tries: Vec<u32> = self.lead.refused.iter().take(most.min(MANY)).collect();
+        for handle in tries {
+            self.lead.repair.set(handle);
+        }
+        self.lead.retrying = true;
+    }
+
+    /// The standby says what it has. One that lost its completeness unseen from here gets a new proof.
+    pub(super) fn standby_has(&mut self, mirror: Mirror, acked: u64, now: Micros) {
+        let told = self.lead.mark_sent.is_some_and(|(seq, _)| seq <= acked);
+        if told
+            && self.lead.mark.is_none()
+            && self.lead.shown == Mirror::Complete
+            && mirror != Mirror::Complete
+        {
+            self.lead.shown = mirror;
+            self.prove_again(now);
+        }
+    }
+
+    /// Ends that found no room: only a look at all handles finds them.
+    pub(super) fn look_at_lost_ends(&mut self, source: &impl Source, now: Micros) {
+        let lost = source.ends_lost();
+        if lost != self.lead.ends_lost {
+            self.lead.ends_lost = lost;
+            if self.lead.phase != Phase::Alone {
+                self.sweep();
+                self.prove_again(now);
+            }
         }
     }
 
@@ -279,6 +424,7 @@ impl Stream {
     /// The bulk or the count has passed all handles.
     pub(super) fn passed_all(&mut self) {
         self.lead.phase = Phase::Verify;
+        self.lead.verify.full_due = true;
         self.lead.hurry = true;
     }
 

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::message::{Have, Mark, Nak, kind, read_ask, read_digests};
+use super::compare::Answers;
+use super::message::{Have, Mark, Nak, kind};
 use super::outcome::{Errand, Label};
 use super::tombstones::Tombstones;
 use super::window::{Admission, Window};
@@ -37,6 +38,12 @@ pub(super) struct Follower {
     ack_delay: Micros,
     /// Something is left over from the last turn.
     pub hurry: bool,
+    /// Handles below this are counted; nothing when all are.
+    pub counting: Option<u32>,
+    /// Records handed to the owners, and outcomes that came back.
+    pub handed: u64,
+    pub returned: u64,
+    pub answers: Answers,
 }
 
 impl Follower {
@@ -53,6 +60,10 @@ impl Follower {
             room_told: 0,
             ack_delay: config.ack_delay,
             hurry: false,
+            counting: None,
+            handed: 0,
+            returned: 0,
+            answers: Answers::new(),
         }
     }
 
@@ -60,10 +71,12 @@ impl Follower {
         self.mirror
     }
 
-    pub fn partner_restarted(&mut self, held: u32) {
+    /// A new sequence begins; so many sessions are held.
+    pub fn restart(&mut self, held: u32) {
         self.window.reset();
         self.tombstones.clear();
         self.naks.clear();
+        self.answers.clear();
         self.marked_at = 0;
         self.mirror = if held > 0 { Mirror::Partial } else { Mirror::None };
     }
@@ -74,13 +87,18 @@ impl Follower {
         }
     }
 
-    pub const fn connected(&mut self, now: Micros) {
-        // The partner may be waiting for a sign.
-        self.ack_at = Some(now);
+    /// The mirror was thrown away; what its owners still hold is counted when they are done.
+    pub fn discarded(&mut self) {
+        self.mirror = Mirror::None;
+        self.counting = Some(0);
+        self.hurry = true;
     }
 
-    pub const fn discarded(&mut self) {
-        self.mirror = Mirror::None;
+    /// All handles were counted, and none held anything.
+    pub fn found_nothing(&mut self) {
+        if self.mirror == Mirror::Partial {
+            self.mirror = Mirror::None;
+        }
     }
 
     /// An outcome came in: the datagram that it belongs to.
@@ -109,26 +127,24 @@ impl Follower {
         }
     }
 
-    pub const fn ack_deadline(&self) -> Micros {
-        match self.ack_at {
-            Some(at) => at,
-            None => Micros::NEVER,
-        }
+    pub fn ack_deadline(&self) -> Micros {
+        self.ack_at.unwrap_or(Micros::NEVER).min(self.answers.deadline())
     }
 }
 
 impl Stream {
     pub(super) fn start_following(&mut self, was_following: bool, now: Micros) {
-        self.follow.window.reset();
-        self.follow.tombstones.clear();
-        self.follow.naks.clear();
-        self.follow.marked_at = 0;
-        self.table.forget_sequence();
-        if !was_following {
+        if was_following {
+            self.table.forget_sequence();
+        } else {
+            // What it holds from before is worth keeping, and is counted first.
             self.table.reset();
-            self.follow.mirror = Mirror::Partial;
+            self.follow.counting = Some(0);
         }
-        self.follow.connected(now);
+        self.follow.restart(self.table.handles());
+        self.follow.hurry = true;
+        // The partner may be waiting for a sign.
+        self.follow.ack_by(now);
     }
 
     /// Takes in the body of a data datagram.
@@ -218,7 +234,7 @@ impl Stream {
         if self.follow.window.has_gap() {
             self.follow.ack_by(now);
         }
-        self.control(now, seq, bytes);
+        self.control(seq, bytes);
     }
 
     /// Refusals that fit into one ack.
@@ -270,12 +286,13 @@ impl Stream {
             if !sink.hand(&record, label.tag(word)) {
                 return None;
             }
+            self.follow.handed += 1;
             handed += 1;
         }
         Some(handed)
     }
 
-    fn control(&mut self, now: Micros, seq: u64, bytes: &[u8]) {
+    fn control(&mut self, seq: u64, bytes: &[u8]) {
         for run in Runs::new(bytes).filter(|run| run.kind >= kinds::FIRST_OTHER) {
             match run.kind {
                 kind::MARK => {
@@ -284,21 +301,16 @@ impl Stream {
                         self.follow.mirror = mark.mirror;
                     }
                 }
-                kind::DIGESTS => {
-                    let _ = read_digests(run.body, seq);
-                }
-                kind::ASK => {
-                    let _ = read_ask(run.body);
-                }
+                kind::DIGESTS => self.digests(seq, run.body),
+                kind::ASK => self.asked(run.body),
                 _ => self.counters.skipped += 1,
             }
         }
-        let _ = now;
     }
 
     /// The next ack, if one is due.
     pub(super) fn transmit_ack(&mut self, now: Micros, body: &mut [u8]) -> Option<usize> {
-        if self.follow.ack_at.is_none_or(|at| at > now) {
+        if self.follow.ack_deadline() > now {
             return None;
         }
         let length = body.len().min(self.config.max_body);
@@ -319,6 +331,7 @@ impl Stream {
             // A path with less room than a stream needs: what cannot be said must not be acknowledged.
             return None;
         }
+        self.follow.answers.write(&mut writer, now);
         let used = used + writer.len();
         self.follow.ack_at = None;
         self.follow.applied_since_ack = 0;

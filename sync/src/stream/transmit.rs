@@ -159,14 +159,16 @@ impl Stream {
     }
 
     fn fill_control(&mut self, draft: &mut Draft<'_>) -> bool {
-        let Some(mirror) = self.lead.mark else { return false };
-        let (sum, sessions) = self.table.total();
-        if !draft.writer.push_raw(kind::MARK, Mark { mirror, sessions, sum }.write().bytes()) {
-            return true;
+        if let Some(mirror) = self.lead.mark {
+            let (sum, sessions) = self.table.total();
+            if !draft.writer.push_raw(kind::MARK, Mark { mirror, sessions, sum }.write().bytes()) {
+                return true;
+            }
+            self.lead.mark = None;
+            self.lead.mark_sent = Some((draft.seq, mirror));
         }
-        self.lead.mark = None;
-        self.lead.mark_sent = Some((draft.seq, mirror));
-        false
+        self.fill_asks(&mut draft.writer, draft.now)
+            || self.fill_digests(&mut draft.writer, draft.seq, draft.now)
     }
 
     /// New sessions go out as they come, known ones wait until there is no new one.
@@ -345,6 +347,8 @@ impl Stream {
             && self.lead.phase == Phase::Proven
             && told
             && self.lead.refused.is_empty()
+            && !self.lead.retrying
+            && self.lead.mend.wanted.is_empty()
             && self.lead.unknown.is_empty()
             && self.lead.waiting_since.is_none()
     }

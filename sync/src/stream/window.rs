@@ -52,6 +52,7 @@ impl Window {
         self.received
     }
 
+    #[cfg(test)]
     pub const fn highest(&self) -> u64 {
         self.highest
     }

@@ -1,3 +1,4 @@
 mod delta;
 mod pair;
+mod repair;
 mod table;
