@@ -164,6 +164,11 @@ reasons! {
         MirrorDisplaced, "mirror-displaced", "Sessions that gave way to a newer one with one of their keys.";
         MirrorInert, "mirror-inert", "Records stored under a rule that this node does not know: asked for at their first packet.";
         MirrorRemoved, "mirror-removed", "Mirrored sessions that ended on the other node.";
+        Relearned, "tcp-relearned", "Taken-over TCP connections whose numbers are known again: every segment is checked.";
+        RstVerified, "rst-verified", "Resets on taken-over connections that the other end's numbers confirmed.";
+        ProbesSent, "rst-probes-sent", "Bare ACKs that ask the claimed sender of a reset that was held back.";
+        UnknownReset, "unknown-resets-sent", "TCP segments of unknown connections answered with a reset after a takeover.";
+        Redirected, "strays-redirected", "Frames for the active node that came here after a switchover, sent on to it.";
         Dropped, "sessions-dropped", "Sessions dropped without an end of their own: local ones on a node that is no longer active, or a mirror that was emptied.";
         NoBuffer, "no-buffer", "Packets of the node's own not sent because the mbuf pool was empty.";
     }
@@ -179,7 +184,7 @@ pub struct Counters {
     gauges: [AtomicU64; GAUGES],
 }
 
-const GAUGES: usize = 6;
+const GAUGES: usize = 7;
 
 /// What is counted for a rule.
 #[derive(Default)]
@@ -230,10 +235,10 @@ impl Counters {
         }
     }
 
-    /// Publishes the numbers of sessions: by class, half-open, waiting packets.
-    pub(crate) fn set_gauges(&self, population: &crate::table::Population, pending: usize) {
+    /// Publishes the numbers of sessions: by class, half-open, relaxed; and of waiting packets.
+    pub(crate) fn set_gauges(&self, population: &crate::table::Population, pending: usize, relaxed: u32) {
         let [a, b, c, d] = population.in_use.map(u64::from);
-        let values = [a, b, c, d, population.half_open.into(), pending as u64];
+        let values = [a, b, c, d, population.half_open.into(), pending as u64, relaxed.into()];
         for (gauge, value) in self.gauges.iter().zip(values) {
             gauge.store(value, Ordering::Relaxed);
         }
@@ -269,6 +274,11 @@ impl Counters {
     /// Half-open TCP sessions.
     pub fn half_open(&self) -> u64 {
         load(&self.gauges, 4)
+    }
+
+    /// Taken-over TCP connections whose numbers are not known again yet; none on a node that is not active.
+    pub fn relaxed(&self) -> u64 {
+        load(&self.gauges, 6)
     }
 
     /// Packets waiting for a neighbour.

@@ -57,6 +57,11 @@ fn exercise(bytes: &[u8], frame_len: usize, desc: &Desc) -> Result<(), TestCaseE
     }
     if whole {
         let mut copy = bytes.to_vec();
+        let read = wire::udp::parse_udp_to(bytes, &[desc.key.dst()], &[desc.key.dport()]);
+        if let Some(datagram) = read {
+            prop_assert_eq!((datagram.src, datagram.sport), (desc.key.src(), desc.key.sport()));
+            prop_assert!(datagram.payload.end <= l3 + usize::from(desc.ip_len));
+        }
         if let Some(len) = craft::echo_reply_in_place(&mut copy, desc) {
             let reply = parse(&copy[..len], len);
             prop_assert_eq!(reply.map(|d| (d.kind, d.key)), Ok((Kind::EchoReply, desc.key.reversed())));

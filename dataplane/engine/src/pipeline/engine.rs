@@ -3,7 +3,8 @@
 use super::mirror::RecentlyWanted;
 use super::pending::Pending;
 use super::replies::RateLimit;
-use super::watch::is_from_partner;
+use super::takeover::Probed;
+use super::watch::{Strays, is_from_partner};
 use super::{Notice, PacketIo};
 use crate::counters::{Counters, DropReason, Event, Refusal};
 use crate::ids::{PortId, WorkerId};
@@ -60,6 +61,8 @@ pub struct Engine<B> {
     /// When it stopped being active, until its local sessions are dropped.
     pub(super) left: Option<Ticks>,
     pub(super) wanted: RecentlyWanted,
+    pub(super) probed: Probed,
+    pub(super) strays: Option<Strays>,
     lanes: Option<Box<[Lane; BURST]>>,
     timeouts: Option<Timeouts>,
 }
@@ -123,6 +126,8 @@ impl<B: PacketBuf> Engine<B> {
             took_over: None,
             left: None,
             wanted: RecentlyWanted::default(),
+            probed: Probed::default(),
+            strays: None,
             lanes: Some(Box::new([blank; BURST])),
             timeouts: None,
         }
@@ -390,7 +395,8 @@ impl<B: PacketBuf> Engine<B> {
             },
         );
         self.settle_pending(now, snapshot, io);
-        self.counters.set_gauges(&self.shard.population(), self.pending.len());
+        let population = self.shard.population();
+        self.counters.set_gauges(&population, self.pending.len(), population.relaxed);
     }
 
     /// Ends a session on command, between bursts. False if there is none, or if it is only mirrored here.

@@ -109,6 +109,9 @@ impl<B: PacketBuf> Engine<B> {
             Verdict::Accept { changed } => {
                 hot.count(dir, desc.ip_len);
                 entry.store_hot(&hot, cx.now);
+                if track::tcp::is_known_changed(before, hot.state) {
+                    self.relearned(before, hot.state);
+                }
                 if changed {
                     self.state_changed(cx, slot, entry, before, hot.state);
                 }
@@ -121,13 +124,11 @@ impl<B: PacketBuf> Engine<B> {
                 self.counters.passed_unlearned(why);
                 true
             }
-            Verdict::Invalid(why) => {
-                self.counters.dropped(why.into());
-                false
-            }
+            Verdict::Invalid(why) => self.misfit(cx, desc, slot, dir, entry, (&segment, why), frame, io),
             Verdict::Restart => {
                 // The other node hears of the new connection when its handshake is complete.
                 self.shard.unshare(slot, entry);
+                self.shard.relearned(wire::Proto::TCP, before, hot.state);
                 hot.count(dir, desc.ip_len);
                 entry.store_hot(&hot, cx.now);
                 self.state_changed(cx, slot, entry, before, hot.state);
@@ -171,7 +172,14 @@ impl<B: PacketBuf> Engine<B> {
 
     /// A session's state is another one: its timer may be due earlier, and the other node hears of it.
     #[inline(never)]
-    fn state_changed(&mut self, cx: &Context<'_>, slot: Slot, entry: &Entry, before: u32, after: u32) {
+    pub(super) fn state_changed(
+        &mut self,
+        cx: &Context<'_>,
+        slot: Slot,
+        entry: &Entry,
+        before: u32,
+        after: u32,
+    ) {
         let proto = entry.proto();
         if proto == wire::Proto::TCP {
             self.shard.handshake_changed(slot, session::is_half_open(before), session::is_half_open(after));

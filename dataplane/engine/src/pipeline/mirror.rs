@@ -247,6 +247,6 @@ impl<B: PacketBuf> Engine<B> {
             }
             self.counters.count(Event::Dropped, u64::from(before - self.sessions()));
         }
-        self.counters.set_gauges(&self.shard.population(), self.pending.len());
+        self.counters.set_gauges(&self.shard.population(), self.pending.len(), 0);
     }
 }

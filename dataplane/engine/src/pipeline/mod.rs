@@ -15,6 +15,7 @@ mod mirror;
 mod open;
 mod pending;
 mod replies;
+mod takeover;
 #[cfg(test)]
 mod tests;
 mod watch;

@@ -32,7 +32,10 @@ impl<B: PacketBuf> Engine<B> {
         }
         let (windows, state) = match self.first_state(desc, &frame) {
             Ok(first) => first,
-            Err(reason) => return self.counters.dropped(reason),
+            Err(reason) => {
+                self.counters.dropped(reason);
+                return self.reset_unknown(cx, desc, &frame, io);
+            }
         };
         let Some(admitted) = self.admit(cx, desc, &frame, io) else { return };
         if !self.can_leave(cx, desc, admitted.hit.port, &frame, io) {

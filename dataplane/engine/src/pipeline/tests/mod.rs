@@ -22,4 +22,5 @@ mod roles;
 mod segments;
 mod sessions;
 mod spoof;
+mod takeover;
 mod workers;

@@ -136,4 +136,10 @@ impl Pair {
             node.fw.idle(ms).sent.clear();
         }
     }
+
+    /// Node 0 dies, node 1 takes over.
+    pub fn take_over(&mut self) {
+        self.nodes[1].set_role(RoleView::Active { term: TERMS[1] });
+        self.nodes[1].forget_counts();
+    }
 }

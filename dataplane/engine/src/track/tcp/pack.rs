@@ -97,6 +97,22 @@ pub(crate) fn is_relaxed(meta: u32) -> bool {
     half(KNOWN_SHIFT) || half(KNOWN_SHIFT + 2)
 }
 
+/// True if what is known of a half's numbers since a takeover is not what it was.
+#[inline(always)]
+pub(crate) fn is_known_changed(before: u32, after: u32) -> bool {
+    (before ^ after) >> KNOWN_SHIFT != 0
+}
+
+/// The numbers were another node's to follow for a while, which has told nothing of them: the state of a
+/// connection that has to be learned again, `None` if there is nothing to learn.
+#[cold]
+pub(crate) fn forgotten(words: &[u64; 4], meta: u32) -> Option<u32> {
+    let conn = TcpConn::unpack(words, meta);
+    let forgotten = conn.taken_over(false);
+    let is_open = !conn.state.is_half_open() && conn.known == [Known::Learned; 2];
+    (is_open && forgotten.known != conn.known).then(|| forgotten.pack().1)
+}
+
 /// [`super::track`] on packed words, in place: the same verdict and the same result.
 #[inline(always)]
 pub fn track_packed(words: &mut [u64; 4], meta: &mut u32, dir: Dir, seg: &Segment) -> Verdict {
