@@ -43,7 +43,7 @@ impl Clock {
         let elapsed = cycles.saturating_sub(self.origin);
         // In two steps, so that no count and no rate overflows the product.
         let ms = (u128::from(elapsed) * u128::from(self.ms_per_cycle)) >> 32;
-        Micros((ms * 1000 >> 32) as u64)
+        Micros(((ms * 1000) >> 32) as u64)
     }
 
     /// How many cycles a span has.

@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::time::Duration;
 use sync::ids::{Micros, NodeId, PairId, PathId};
 use sync::keys::PublicKey;
 use sync::membership::{self, OnActiveRestart};
@@ -114,6 +115,13 @@ pub enum PathKind {
     SyncLink(usize),
     /// A data port.
     DataPort(PortId),
+}
+
+impl Heartbeat {
+    /// Between two of them.
+    pub fn interval(&self) -> Duration {
+        Duration::from_millis(self.interval_ms.into())
+    }
 }
 
 impl PairSettings {

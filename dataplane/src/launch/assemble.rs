@@ -360,7 +360,7 @@ impl Setup<'_> {
             snapshots: self.publisher.reader(),
             stats: Arc::clone(&stats),
             clock: self.clock,
-            poller: Poller::new(self.config.workers.polling, self.clock.cycles(SPIN)),
+            poller: self.poller(),
             partner,
         });
         let cpu = self.config.workers.cpus.get(id).copied();
@@ -375,6 +375,14 @@ impl Setup<'_> {
             thread: None,
         };
         (link, worker, captured)
+    }
+
+    fn poller(&self) -> Poller {
+        let poller = Poller::new(self.config.workers.polling, self.clock.cycles(SPIN));
+        match &self.config.pair {
+            Some(pair) => poller.with_heartbeats(pair.heartbeat.interval()),
+            None => poller,
+        }
     }
 
     /// Packets that may wait for MAC addresses: an eighth of the mbufs over all workers, a thousand each at

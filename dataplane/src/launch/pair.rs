@@ -168,7 +168,8 @@ impl Joint<'_> {
             description: description.clone(),
             patience: dead.max(STUCK),
             clock: self.clock,
-            poller: Poller::new(polling, self.clock.cycles(SPIN)),
+            poller: Poller::new(polling, self.clock.cycles(SPIN))
+                .with_heartbeats(settings.heartbeat.interval()),
         });
         let control =
             PairControl { events: told, events_lost, questions, shown, paths, interfaces, description };

@@ -1,8 +1,8 @@
 //! When a worker that finds nothing to do may sleep.
 //!
 //! `busy` never does. `adaptive` spins for about 20 µs after the last packet, then sleeps 50 µs, 100 µs, …
-//! up to 1 ms (decision 11). A packet that comes in costs at most one such sleep, and an idle node next to
-//! nothing.
+//! up to 1 ms, in a pair up to an eighth of the heartbeat interval if that is shorter (decision 11). A packet
+//! that comes in costs at most one such sleep, and an idle node next to nothing.
 
 use crate::config::Polling;
 use std::time::Duration;
@@ -11,6 +11,8 @@ use std::time::Duration;
 pub const SPIN: Duration = Duration::from_micros(20);
 const FIRST_SLEEP: Duration = Duration::from_micros(50);
 const LONGEST_SLEEP: Duration = Duration::from_millis(1);
+/// A sleep is at most this part of the heartbeat interval.
+const INTERVAL_PARTS: u32 = 8;
 
 /// Decides after each turn of the loop.
 #[derive(Clone, Copy, Debug)]
@@ -20,12 +22,25 @@ pub struct Poller {
     /// The count at which spinning ends.
     spin_until: u64,
     sleep: Duration,
+    longest: Duration,
 }
 
 impl Poller {
     /// `spin_cycles` are the cycles in [`SPIN`].
     pub fn new(polling: Polling, spin_cycles: u64) -> Self {
-        Self { adaptive: polling == Polling::Adaptive, spin_cycles, spin_until: 0, sleep: FIRST_SLEEP }
+        Self {
+            adaptive: polling == Polling::Adaptive,
+            spin_cycles,
+            spin_until: 0,
+            sleep: FIRST_SLEEP,
+            longest: LONGEST_SLEEP,
+        }
+    }
+
+    /// The same for a node that sends heartbeats so often.
+    pub fn with_heartbeats(self, interval: Duration) -> Self {
+        let longest = (interval / INTERVAL_PARTS).clamp(FIRST_SLEEP, LONGEST_SLEEP);
+        Self { longest, ..self }
     }
 
     /// A turn that began at `cycles` is over: how long to sleep before the next one, if at all.
@@ -40,7 +55,7 @@ impl Poller {
             return None;
         }
         let sleep = self.sleep;
-        self.sleep = (sleep * 2).min(LONGEST_SLEEP);
+        self.sleep = (sleep * 2).min(self.longest);
         Some(sleep)
     }
 }
@@ -60,6 +75,16 @@ mod tests {
         let sleeps: Vec<u128> =
             (0..8).map(|i| poller.rest(false, 1_000 + SPIN_CYCLES + i).unwrap().as_micros()).collect();
         assert_eq!(sleeps, [50, 100, 200, 400, 800, 1_000, 1_000, 1_000]);
+    }
+
+    #[test]
+    fn heartbeats_bound_the_longest_sleep() {
+        let longest = |ms| {
+            let poller = Poller::new(Polling::Adaptive, SPIN_CYCLES);
+            let mut poller = poller.with_heartbeats(Duration::from_millis(ms));
+            (0..12).filter_map(|i| poller.rest(false, SPIN_CYCLES + i)).max().unwrap().as_micros()
+        };
+        assert_eq!([100, 8, 5, 0].map(longest), [1_000, 1_000, 625, 50]);
     }
 
     #[test]
