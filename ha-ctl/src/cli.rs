@@ -56,6 +56,10 @@ pub enum Verb {
     Neighbours,
     /// Show the routing table
     Routes,
+    /// Make this node's key for a pair, or show the public half of one
+    ///
+    /// Prints the public key, which goes into the partner's configuration ("partner-key"). Needs no daemon.
+    Keygen(KeygenArgs),
     /// Print the reference of all verbs and arguments, in Markdown
     #[command(hide = true)]
     Reference,
@@ -98,6 +102,18 @@ pub struct CountersArgs {
     pub nonzero: bool,
 }
 
+/// Which key.
+#[derive(Args, Debug)]
+pub struct KeygenArgs {
+    /// Write the secret key to this file, which must not exist yet, with mode 0600 (default: print both keys)
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+
+    /// Make no key: print the public key of this file
+    #[arg(long, value_name = "FILE", conflicts_with = "out")]
+    pub show: Option<PathBuf>,
+}
+
 impl Verb {
     /// The request that the verb stands for; `None` if it needs no daemon.
     pub fn command(&self) -> Option<Command> {
@@ -115,7 +131,7 @@ impl Verb {
             Verb::Rules => Command::Rules,
             Verb::Neighbours => Command::Neighbours,
             Verb::Routes => Command::Routes,
-            Verb::Reference => return None,
+            Verb::Keygen(_) | Verb::Reference => return None,
         })
     }
 }

@@ -14,12 +14,14 @@
 mod cli;
 mod client;
 mod format;
+mod keygen;
 mod reference;
 mod render;
 
 use clap::Parser;
 use cli::{Cli, JsonStyle, Verb};
 use client::{Client, ClientError};
+use keygen::KeygenError;
 use proto::Command;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -47,8 +49,44 @@ fn main() -> ExitCode {
     }
 }
 
+/// Why there is nothing to print.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Keygen(#[from] KeygenError),
+}
+
+impl Failure {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Client(error) => error.exit_code(),
+            Failure::Keygen(_) => 1,
+        }
+    }
+
+    fn hint(&self) -> String {
+        match self {
+            Failure::Client(error) => error.hint(),
+            Failure::Keygen(error) => error.hint(),
+        }
+    }
+}
+
 /// What goes to standard output.
-fn answer(cli: &Cli) -> Result<String, ClientError> {
+fn answer(cli: &Cli) -> Result<String, Failure> {
+    match &cli.verb {
+        Verb::Reference => return Ok(reference::markdown()),
+        Verb::Keygen(args) => {
+            let key = match &args.show {
+                Some(file) => keygen::show(file),
+                None => keygen::make(args.out.as_deref()),
+            }?;
+            return Ok(cli.json.map_or_else(|| key.text(), |style| json(&key.data(), style)));
+        }
+        _ => {}
+    }
     let Some(command) = cli.verb.command() else { return Ok(reference::markdown()) };
     let counts_only = matches!(&command, Command::Sessions(args) if args.count);
     let data = Client { socket: &cli.socket, timeout: cli.timeout }.ask(command)?;
@@ -63,7 +101,7 @@ fn answer(cli: &Cli) -> Result<String, ClientError> {
         Verb::Rules => render::rules(&typed(data)?),
         Verb::Neighbours => render::neighbours(&typed(data)?),
         Verb::Routes => render::routes(&typed(data)?),
-        Verb::Reference => reference::markdown(),
+        Verb::Keygen(_) | Verb::Reference => reference::markdown(),
     })
 }
 
