@@ -17,6 +17,7 @@ pub mod crowd;
 pub mod demo;
 pub mod echo;
 pub mod error;
+pub mod events;
 pub mod exec;
 pub mod faults;
 pub mod forwarder;

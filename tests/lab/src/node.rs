@@ -17,6 +17,7 @@ use crate::{
     config::NodeConfig,
     control::Control,
     error::{LabError, Result},
+    events::{LoggedEvent, events_of},
     exec::{self, Running},
     process::{ProcessRef, Stopped},
     state::{NodeState, RUN_DIR},
@@ -87,6 +88,11 @@ impl Node {
         fs::read(self.log_path())
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .unwrap_or_default()
+    }
+
+    /// The events that it has logged, oldest first, earlier starts included.
+    pub fn events(&self) -> Vec<LoggedEvent> {
+        events_of(&self.log())
     }
 
     /// Puts another text where the daemon reads its configuration; SIGHUP makes it look.

@@ -91,6 +91,11 @@ impl Picture {
 
     fn draw_row(&self, svg: &mut String, series: &Series, base: f64, slices: usize) {
         let highest = series.counts.iter().copied().max().unwrap_or(0).max(1);
+        // A burst of retransmissions must not press everything else flat: what is higher is cut off.
+        let mut filled: Vec<u32> = series.counts.iter().copied().filter(|count| *count > 0).collect();
+        filled.sort_unstable();
+        let usual = filled.get(filled.len() / 2).copied().unwrap_or(1);
+        let full = highest.min(usual.saturating_mul(3)).max(1);
         let bar = WIDTH / slices as f64;
         let _ = writeln!(
             svg,
@@ -106,7 +111,7 @@ impl Picture {
             base - 6.0,
         );
         for (place, count) in series.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
-            let height = f64::from(*count) / f64::from(highest) * (ROW - 6.0);
+            let height = f64::from((*count).min(full)) / f64::from(full) * (ROW - 6.0);
             let _ = writeln!(
                 svg,
                 "<rect x=\"{:.2}\" y=\"{:.2}\" width=\"{:.2}\" height=\"{height:.2}\" fill=\"#2b6cb0\"/>",

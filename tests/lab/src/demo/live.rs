@@ -100,9 +100,9 @@ impl Shared {
     fn draw(&self) {
         let mut lines = Vec::new();
         for (host, control) in &self.nodes {
-            lines.push(match control.ask("status") {
-                Ok(status) => format!("  node {}  {}", host.name(), PairView::of(&status).line()),
-                Err(_) => format!("  node {}  does not answer", host.name()),
+            lines.push(match PairView::ask(control) {
+                Some(view) => format!("  node {}  {}", host.name(), view.line()),
+                None => format!("  node {}  does not answer", host.name()),
             });
         }
         let tracks = self.tracks.lock().map(|tracks| tracks.clone()).unwrap_or_default();

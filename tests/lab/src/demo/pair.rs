@@ -9,7 +9,7 @@ use std::{
     path::PathBuf,
     process::Stdio,
     thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use rustix::process::Signal;
@@ -25,6 +25,7 @@ use crate::{
     crowd::{TcpCrowd, UdpCrowd},
     echo::EchoServer,
     error::{LabError, Result},
+    events::now_us,
     exec::{self, Running},
     guard::{Lab, LabOptions},
     pair::PairSettings,
@@ -99,12 +100,14 @@ pub fn run(plan: &Plan) -> Result<PairReport> {
     let verdict = close_verdict(&mut lab, &traffic, &kill, &before, &after, &mut lines)?;
     draw(&traffic, &kill, plan)?;
 
-    live.say("node a returns");
-    lab.node_at(Host::A)?.stop();
-    lab.start(Host::A)?;
-    wait_pair(&mut lab, Host::B)?;
-    live.say("a mirrors b; switchover on command");
-    lines.extend(switch_back(&mut lab, &traffic, &live)?);
+    match way_back(&mut lab, &traffic, &live) {
+        Ok(more) => lines.extend(more),
+        Err(error) => {
+            // The first line says what; a table is no place for the rest.
+            let what = error.to_string().lines().next().unwrap_or_default().to_owned();
+            lines.push(line("the way back", "to be carried out", what, false));
+        }
+    }
     drop(live);
     drop(traffic);
     let stopped = lab.down()?;
@@ -172,60 +175,37 @@ struct Alive {
 }
 
 /// The kill and what was seen of the takeover.
+#[derive(Clone, Copy, Debug)]
 pub struct Kill {
     /// Right before the signal.
     pub at: Instant,
-    /// The same by the wall clock, which events are stamped with.
-    pub at_unix_ms: u64,
-    /// When the other node said that it is active.
+    /// When the other node became active.
     pub detected: Option<Duration>,
     /// Who it is.
     pub successor: Host,
 }
 
-/// Kills the active node and waits for the other one's word that it is active.
+/// Kills the active node and waits for the other one to become active.
 pub fn kill_active(lab: &mut Lab, active: Host) -> Result<Kill> {
     let successor = active.partner();
-    let control = lab.node_at(successor)?.control();
     let process = lab.node_at(active)?.process();
     let process = process.ok_or_else(|| LabError::Config(format!("node {} does not run", active.name())))?;
-    let at_unix_ms = unix_ms();
+    let at_us = now_us();
     let at = Instant::now();
     process.signal(Signal::KILL);
-    let deadline = at + Duration::from_secs(20);
-    let mut detected = None;
-    while detected.is_none() && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(5));
-        let role = control.ask("status").ok().map(|status| PairView::of(&status).role);
-        if role.as_deref() == Some("active") {
-            detected = Some(at.elapsed());
-        }
-    }
-    // The event knows better than somebody who asks every few milliseconds.
-    let by_event =
-        became_active_at(&control, at_unix_ms).map(|then| Duration::from_millis(then - at_unix_ms));
-    Ok(Kill { at, at_unix_ms, detected: by_event.or(detected), successor })
-}
-
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// When a node became active after a moment, by its own events.
-fn became_active_at(control: &Control, after_unix_ms: u64) -> Option<u64> {
-    let events = control.ask("events").ok()?;
-    let events = events["events"].as_array()?;
-    let found = events.iter().find(|event| {
-        event["at_ms"].as_u64().is_some_and(|at| at >= after_unix_ms) && event["fields"]["to"] == "active"
-    });
-    found?["at_ms"].as_u64()
+    let became_active = |lab: &mut Lab| {
+        let events = lab.node_at(successor).map(|node| node.events()).unwrap_or_default();
+        events.into_iter().find(|event| event.at_us >= at_us && event.became("active"))
+    };
+    let event = exec::wait_for("takeover", Duration::from_secs(20), || became_active(lab)).ok();
+    let detected = event.map(|event| Duration::from_micros(event.at_us - at_us));
+    Ok(Kill { at, detected, successor })
 }
 
 /// Waits until one node is active and the other mirrors all of its sessions.
 pub fn wait_pair(lab: &mut Lab, active: Host) -> Result<()> {
     let (first, second) = (lab.node_at(active)?.control(), lab.node_at(active.partner())?.control());
-    let view = |control: &Control| control.ask("status").ok().map(|status| PairView::of(&status));
+    let view = |control: &Control| PairView::ask(control);
     let ready = exec::wait_for("a pair in sync", READY, || {
         let (active, standby) = (view(&first)?, view(&second)?);
         let ready = active.role == "active" && standby.role == "standby" && active.in_sync;
@@ -342,10 +322,10 @@ fn close_verdict(
     ));
     let control = lab.node_at(kill.successor)?.control();
     let relaxed = exec::wait_for("sessions whose checks are back", Duration::from_secs(5), || {
-        PairView::of(&control.ask("status").ok()?).relaxed.filter(|left| *left == 0)
+        PairView::ask(&control)?.relaxed.filter(|left| *left == 0)
     })
     .ok()
-    .or_else(|| PairView::of(&control.ask("status").ok()?).relaxed);
+    .or_else(|| PairView::ask(&control)?.relaxed);
     let left = relaxed.map_or_else(|| "not known".into(), |left| format!("{left} sessions"));
     lines.push(line("relaxed checks", "0 sessions left", left, relaxed == Some(0)));
     let (download_ok, words) = traffic.download.finish();
@@ -353,12 +333,12 @@ fn close_verdict(
     let now = Instant::now();
     let gap = |kind| {
         let silence = traffic.streams.track(kind).map(|track| track.longest_silence(kill.at, now).length);
-        silence.map_or(f64::NAN, |length| (length.as_secs_f64() * 10_000.0).round() / 10.0)
+        silence.map_or(f64::NAN, tenths_ms)
     };
     let survived = |before, survived| Survival { before, survived };
     Ok(Verdict {
         killed: kill.successor.partner().name(),
-        detection_ms: kill.detected.map(|after| after.as_secs_f64() * 1000.0),
+        detection_ms: kill.detected.map(tenths_ms),
         gap_ms: Gaps {
             udp4: gap(StreamKind::Udp(Family::V4)),
             udp6: gap(StreamKind::Udp(Family::V6)),
@@ -373,6 +353,11 @@ fn close_verdict(
         out_of_window_accepted: accepted,
         relaxed_left: relaxed,
     })
+}
+
+/// Milliseconds with one decimal.
+fn tenths_ms(span: Duration) -> f64 {
+    (span.as_secs_f64() * 10_000.0).round() / 10.0
 }
 
 /// Sends segments from the server's side with sequence numbers from nowhere, two for each connection and half
@@ -427,6 +412,16 @@ fn draw(traffic: &Traffic, kill: &Kill, plan: &Plan) -> Result<()> {
     picture.write(&plan.picture)
 }
 
+/// The killed node returns, mirrors the other, and becomes active again on command.
+fn way_back(lab: &mut Lab, traffic: &Traffic, live: &Live) -> Result<Vec<Line>> {
+    live.say("node a returns");
+    lab.node_at(Host::A)?.stop();
+    lab.start(Host::A)?;
+    wait_pair(lab, Host::B)?;
+    live.say("a mirrors b; switchover on command");
+    switch_back(lab, traffic, live)
+}
+
 /// A switchover from node b back to node a under the same traffic: nothing may be lost.
 fn switch_back(lab: &mut Lab, traffic: &Traffic, live: &Live) -> Result<Vec<Line>> {
     let first: Vec<u64> = traffic.streams.tracks().iter().map(|track| track.sent()).collect();
@@ -467,7 +462,7 @@ pub fn switchover(lab: &mut Lab, from: Host) -> Result<()> {
     operator.run(&["switchover"])?;
     let control = lab.node_at(from.partner())?.control();
     exec::wait_for("the switchover", Duration::from_secs(5), || {
-        let view = PairView::of(&control.ask("status").ok()?);
+        let view = PairView::ask(&control)?;
         (view.role == "active").then_some(())
     })
 }

@@ -139,7 +139,7 @@ fn sent(streams: &Streams) -> Vec<u64> {
 }
 
 fn view(control: &Control) -> Option<PairView> {
-    control.ask("status").ok().map(|status| PairView::of(&status))
+    PairView::ask(control)
 }
 
 /// Cuts the sync link, opens some sessions, mends it, and waits until the tables are proven equal again.

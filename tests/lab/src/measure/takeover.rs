@@ -47,6 +47,9 @@ pub fn takeover(setting: &Setting, runs: u32) -> Result<Figures> {
     for run in 1..=runs {
         wait_pair(&mut bed.lab, active)?;
         thread::sleep(SETTLE);
+        // A death knows no heartbeat's phase; without this, ours would follow the last takeover's.
+        let interval_us = u64::from(setting.pair.interval_ms) * 1000;
+        thread::sleep(Duration::from_micros((interval_us * u64::from(run) * 618 / 1000) % interval_us));
         let kill = kill_active(&mut bed.lab, active)?;
         let deadline = Instant::now() + Duration::from_secs(10);
         let flows = |streams: &Streams| {

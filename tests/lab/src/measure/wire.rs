@@ -84,7 +84,7 @@ fn per_session<T>(idle_per_s: f64, sessions: f64, action: impl FnOnce() -> Resul
 
 fn wait_protected(active: &Control) -> Result<()> {
     crate::exec::wait_for("all sessions protected", Duration::from_secs(20), || {
-        let view = crate::pairview::PairView::of(&active.ask("status").ok()?);
+        let view = crate::pairview::PairView::ask(active)?;
         (view.unprotected == 0 && view.in_sync).then_some(())
     })
 }
