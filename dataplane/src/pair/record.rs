@@ -126,3 +126,72 @@ fn conn(snapshot: &TcpSnapshot) -> TcpConn {
         known: [Known::Learned; 2],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::neighbour::NextHop;
+    use engine::table::{Binding, Path, flags};
+    use proptest::prelude::*;
+    use sync::record::{Record, RecordWriter, Records, Shared};
+
+    fn address() -> impl Strategy<Value = (Addr, Addr)> {
+        prop_oneof![
+            any::<([u8; 4], [u8; 4])>().prop_map(|(a, b)| (Addr::V4(a), Addr::V4(b))),
+            any::<([u8; 16], [u8; 16])>().prop_map(|(a, b)| (Addr::V6(a), Addr::V6(b))),
+        ]
+    }
+
+    /// Whatever a worker's table may hold of a session that the partner is to have.
+    fn view() -> impl Strategy<Value = SessionView> {
+        let proto =
+            prop_oneof![Just(Proto::TCP), Just(Proto::UDP), Just(Proto::ICMP), any::<u8>().prop_map(Proto)];
+        let numbers = (any::<[u64; 4]>(), any::<u32>(), 3..=8_u32, any::<u64>(), any::<[u8; 2]>());
+        (address(), proto, any::<[u16; 2]>(), any::<u32>(), numbers).prop_map(
+            |((src, dst), proto, [sport, dport], rule, (windows, state, tcp_state, version, zones))| {
+                let forward = FlowKey::new(src, dst, proto, sport, dport).unwrap();
+                let is_tcp = proto == Proto::TCP;
+                // A mark means something only with its flag, and is zero without.
+                let marked = state >> 4 & u32::from(conn_flags::MARKED) != 0;
+                let mut windows = if is_tcp { windows } else { [0; 4] };
+                let mut state = if is_tcp { state & !15 | tcp_state } else { state & 0xff };
+                if is_tcp && !marked {
+                    windows[3] &= 0xffff_ffff;
+                    state |= u32::from(NO_SCALE) << 24;
+                }
+                SessionView {
+                    keys: [forward, forward.reversed()],
+                    version,
+                    binding: Binding { rule: RuleId(rule), generation: 7, zones: zones.map(ZoneId) },
+                    path: Path { next_hops: [NextHop::NONE; 2], group: GroupId(0), flags: flags::REPLICATE },
+                    last_seen: Ticks(1_000),
+                    windows,
+                    state,
+                    bytes: [0; 2],
+                    packets: [0; 2],
+                }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn s_02_a_session_comes_back_from_the_wire_as_it_was(view in view()) {
+            let (now, timeouts) = (Ticks(1_000), Timeouts::default());
+            let told = session(&view, now, &timeouts).unwrap();
+            let mut bytes = [0; 512];
+            let mut writer = RecordWriter::new(&mut bytes, Shared::default());
+            prop_assert!(writer.push(&Record::Session(told)));
+            let length = writer.len();
+            let read: Vec<Record> = Records::new(&bytes[..length], Shared::default()).collect();
+            let [Record::Session(heard)] = read[..] else { return Err(TestCaseError::fail(format!("{read:?}"))) };
+            let mut expected = Imported::of(&view, now, &timeouts);
+            // A lifetime is rounded down, and the generation stays at home.
+            let got = imported(&heard).unwrap();
+            prop_assert!(got.remaining_ms <= expected.remaining_ms);
+            prop_assert!(expected.remaining_ms - got.remaining_ms <= expected.remaining_ms / 2_048 + 1);
+            (expected.remaining_ms, expected.generation) = (got.remaining_ms, 0);
+            prop_assert_eq!(got, expected);
+        }
+    }
+}
