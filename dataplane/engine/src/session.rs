@@ -26,18 +26,29 @@ pub fn deadline(proto: Proto, state: u32, last_seen: Ticks, timeouts: &Timeouts)
     last_seen.after(timeout_ms(proto, state, timeouts))
 }
 
-/// The same after a takeover: nothing ends before it has had the time to show that it lives (decision 8).
+/// How long an idle session may live.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Life {
+    /// When it ends.
+    pub deadline: Ticks,
+    /// How long it may be idle.
+    pub timeout_ms: u32,
+}
+
+/// A session's life. After a takeover nothing ends before it has had the time to show that it lives (decision
+/// 8).
 #[inline]
-pub(crate) fn deadline_since(entry: &Entry, took_over: Option<Ticks>, timeouts: &Timeouts) -> Ticks {
+pub(crate) fn life(entry: &Entry, took_over: Option<Ticks>, timeouts: &Timeouts) -> Life {
     let timeout_ms = timeout_ms(entry.proto(), entry.state(), timeouts);
     let deadline = entry.last_seen().after(timeout_ms);
-    match took_over {
+    let deadline = match took_over {
         Some(then) => {
             let grace = then.after((timeout_ms / 2).min(GRACE_MAX_MS));
             if grace.reached(deadline) { grace } else { deadline }
         }
         None => deadline,
-    }
+    };
+    Life { deadline, timeout_ms }
 }
 
 /// True while a TCP handshake is under way. Only asked of TCP sessions.

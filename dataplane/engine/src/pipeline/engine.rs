@@ -186,6 +186,7 @@ impl<B: PacketBuf> Engine<B> {
             // What waited for a neighbour came before this burst.
             self.settle_pending(now, snapshot, io);
         }
+        self.shard.tick(now);
         self.rebinds_left = REBINDS_PER_BURST;
         let mut bytes = 0;
         for (lane, frame) in lanes.iter_mut().zip(burst.iter_mut()) {
@@ -374,6 +375,7 @@ impl<B: PacketBuf> Engine<B> {
         if !self.role.forwards() {
             return self.keep_mirror(now);
         }
+        self.shard.tick(now);
         let timeouts = &snapshot.timeouts;
         if self.took_over.is_some_and(|then| now.since(then) >= Ticks::MAX_SPAN_MS) {
             self.took_over = None;
@@ -386,8 +388,8 @@ impl<B: PacketBuf> Engine<B> {
         self.shard.housekeep(
             now,
             |entry| {
-                let deadline = session::deadline_since(entry, took_over, timeouts);
-                if now.reached(deadline) { Due::Expire } else { Due::Again(deadline) }
+                let life = session::life(entry, took_over, timeouts);
+                if now.reached(life.deadline) { Due::Expire } else { Due::Again(life) }
             },
             |entry, end| {
                 counters.count(if end == End::Expired { Event::Expired } else { Event::Evicted }, 1);

@@ -97,6 +97,7 @@ impl<B: PacketBuf> Engine<B> {
         let desc = &lane.desc;
         let mut hot = entry.hot();
         let before = hot.state;
+        let ends = [hot.windows[0], hot.windows[1]];
         let mut segment = Segment { fields: desc.tcp, options: SynOptions::default() };
         if desc.tcp.flags & (tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST) != 0 {
             if !is_intact(frame, desc) {
@@ -109,11 +110,9 @@ impl<B: PacketBuf> Engine<B> {
             Verdict::Accept { changed } => {
                 hot.count(dir, desc.ip_len);
                 entry.store_hot(&hot, cx.now);
-                if track::tcp::is_known_changed(before, hot.state) {
-                    self.relearned(before, hot.state);
-                }
-                if changed {
-                    self.state_changed(cx, slot, entry, before, hot.state);
+                let is_far = track::tcp::is_far(&ends, &hot.windows);
+                if changed | is_far | track::tcp::is_known_changed(before, hot.state) {
+                    self.news(cx, slot, entry, (before, hot.state), changed, is_far);
                 }
                 true
             }
@@ -170,6 +169,28 @@ impl<B: PacketBuf> Engine<B> {
         true
     }
 
+    /// A segment changed more than its connection's windows.
+    #[cold]
+    #[inline(never)]
+    fn news(
+        &mut self,
+        cx: &Context<'_>,
+        slot: Slot,
+        entry: &Entry,
+        (before, after): (u32, u32),
+        changed: bool,
+        is_far: bool,
+    ) {
+        if track::tcp::is_known_changed(before, after) {
+            self.relearned(before, after);
+        }
+        if changed || track::tcp::is_relaxed(before) && !track::tcp::is_relaxed(after) {
+            self.state_changed(cx, slot, entry, before, after);
+        } else if is_far {
+            self.shard.changed(slot, session::is_replicated(entry.proto(), after));
+        }
+    }
+
     /// A session's state is another one: its timer may be due earlier, and the other node hears of it.
     #[inline(never)]
     pub(super) fn state_changed(
@@ -184,10 +205,12 @@ impl<B: PacketBuf> Engine<B> {
         if proto == wire::Proto::TCP {
             self.shard.handshake_changed(slot, session::is_half_open(before), session::is_half_open(after));
         }
-        self.shard.check_by(slot, session::deadline(proto, after, cx.now, &cx.snapshot.timeouts));
         if session::is_replicated(proto, after) {
             self.shard.changed(slot, true);
         }
+        let timeout_ms = session::timeout_ms(proto, after, &cx.snapshot.timeouts);
+        let life = session::Life { deadline: cx.now.after(timeout_ms), timeout_ms };
+        self.shard.check_by(slot, entry, life);
     }
 
     /// The policy or the routes changed since the session was bound: ask them again, for a bounded

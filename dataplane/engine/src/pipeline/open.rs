@@ -214,11 +214,9 @@ fn new_session<'a>(
 ) -> NewSession<'a> {
     let proto = keys[0].proto();
     let mut next_check = session::deadline(proto, state, cx.now, &cx.snapshot.timeouts);
-    if admitted.path.flags & flags::YOUNG != 0 {
-        let of_age = cx.now.after(u32::from(admitted.decision.sync_after_s) * 1_000);
-        if next_check.reached(of_age) {
-            next_check = of_age;
-        }
+    let of_age = cx.now.after(u32::from(admitted.decision.sync_after_s) * 1_000);
+    if admitted.path.flags & flags::YOUNG != 0 && next_check.reached(of_age) {
+        next_check = of_age;
     }
     NewSession {
         keys,
@@ -230,6 +228,7 @@ fn new_session<'a>(
         first_len,
         half_open: proto == wire::Proto::TCP && session::is_half_open(state),
         next_check,
+        of_age,
     }
 }
 

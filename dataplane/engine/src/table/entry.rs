@@ -24,7 +24,7 @@ use crate::atomics::{AtomicU64, Ordering};
 use crate::ids::{GroupId, RuleId, ZoneId};
 use crate::neighbour::NextHop;
 use crate::time::Ticks;
-use crate::track::Dir;
+use crate::track::{Dir, tcp};
 use wire::FlowKey;
 use wire::key::{TAIL_MASK, TAIL_V6};
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
@@ -228,6 +228,23 @@ impl Entry {
     /// The state word alone.
     pub fn state(&self) -> u32 {
         (self.get(BYTES[0]) >> 48) as u32 | ((self.get(BYTES[1]) >> 48) as u32) << 16
+    }
+
+    /// True if the session is a TCP connection whose numbers may be exact when it falls silent.
+    pub fn may_settle(&self) -> bool {
+        self.proto() == wire::Proto::TCP && tcp::may_settle(self.state())
+    }
+
+    /// Owner: a TCP connection with nothing in flight has been silent: its numbers are exact. False if
+    /// that is nothing new, or not so.
+    pub fn settle(&self) -> bool {
+        let mut hot = self.hot();
+        let settled =
+            if self.proto() == wire::Proto::TCP { tcp::settled(&hot.windows, hot.state) } else { None };
+        let Some(state) = settled else { return false };
+        hot.state = state;
+        self.store_hot(&hot, self.last_seen());
+        true
     }
 
     /// Owner: writes the per-packet half of a TCP session back.

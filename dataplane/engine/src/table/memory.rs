@@ -7,12 +7,14 @@ use std::mem::size_of;
 use zerocopy::FromBytes;
 
 /// The parts of a shard's region. Sessions cost 128 bytes for the entry, 15.1 for two index places at 85 %
-/// load, 4 for the timer, 4 for the free list and 1 for the dirty mark: 152.1 bytes each.
+/// load, 4 for the timer, 4 for the free list, 4 for when it was told and 1 for the dirty mark: 156.1 bytes
+/// each.
 pub struct Memory {
     pub(crate) entries: &'static [Entry],
     pub(crate) buckets: &'static mut [Bucket],
     pub(crate) next_check: &'static mut [u32],
     pub(crate) free: &'static mut [u32],
+    pub(crate) told: &'static mut [u32],
     pub(crate) dirty: &'static [AtomicU8],
 }
 
@@ -20,7 +22,7 @@ impl Memory {
     /// Bytes that `slots` sessions need; a multiple of 128.
     pub fn bytes(slots: u32) -> usize {
         let slots = slots as usize;
-        let bytes = slots * (size_of::<Entry>() + 2 * size_of::<u32>() + 1)
+        let bytes = slots * (size_of::<Entry>() + 3 * size_of::<u32>() + 1)
             + buckets_for(slots) * size_of::<Bucket>();
         bytes.next_multiple_of(128)
     }
@@ -36,8 +38,9 @@ impl Memory {
         let (buckets, rest) = <[Bucket]>::mut_from_prefix_with_elems(rest, buckets_for(slots)).ok()?;
         let (next_check, rest) = <[u32]>::mut_from_prefix_with_elems(rest, slots).ok()?;
         let (free, rest) = <[u32]>::mut_from_prefix_with_elems(rest, slots).ok()?;
+        let (told, rest) = <[u32]>::mut_from_prefix_with_elems(rest, slots).ok()?;
         let (dirty, _) = <[AtomicU8]>::mut_from_prefix_with_elems(rest, slots).ok()?;
-        Some(Memory { entries, buckets, next_check, free, dirty })
+        Some(Memory { entries, buckets, next_check, free, told, dirty })
     }
 
     /// A region on the heap, for tests and benches. It is never given back.

@@ -11,6 +11,7 @@ use super::timers::Timers;
 use super::{prefetch_line, prefetch_read};
 use crate::atomics::{Arc, AtomicU64, Ordering};
 use crate::ids::GroupId;
+use crate::session::Life;
 use crate::time::Ticks;
 use crate::track::Dir;
 use arrayvec::ArrayVec;
@@ -23,6 +24,10 @@ const RESERVE: usize = 64;
 const ENDS_PER_BURST: usize = 64;
 /// Slots looked at between two bursts after the timeouts changed.
 const JUDGED_PER_BURST: usize = 128;
+/// A TCP session that was silent for so long is told once more, with exact numbers (decision 39).
+const IDLE_AFTER_MS: u32 = 10_000;
+/// A session that may have to be told of at its next packet is looked at this seldom, at least.
+const LOOK_EVERY_MIN_MS: u32 = 1_000;
 /// Stale entries of the half-open queue looked at when it is full.
 const ROTATIONS: usize = 8;
 
@@ -57,6 +62,8 @@ pub struct NewSession<'a> {
     pub half_open: bool,
     /// When to look at it first.
     pub next_check: Ticks,
+    /// When it is old enough to be mirrored, if it is too young at first.
+    pub of_age: Ticks,
 }
 
 impl NewSession<'_> {
@@ -142,8 +149,8 @@ pub(crate) struct Adopted<'a> {
 pub enum Due {
     /// Its time ran out.
     Expire,
-    /// Look again then.
-    Again(Ticks),
+    /// It lives, until then if it stays idle.
+    Again(Life),
 }
 
 /// Numbers of sessions, kept as they come and go.
@@ -177,6 +184,10 @@ pub struct Shard {
     /// The next slot of a walk that drops sessions.
     sweep_from: u32,
     dirty: &'static [crate::atomics::AtomicU8],
+    /// By slot: when the session was last told to the other node, or when it will be old enough for that.
+    told: &'static mut [u32],
+    /// The time of this burst.
+    now: Ticks,
 }
 
 const COUNTER_MASK: u64 = (1 << 44) - 1;
@@ -184,7 +195,7 @@ const COUNTER_MASK: u64 = (1 << 44) - 1;
 impl Shard {
     /// An empty shard in zeroed memory.
     pub fn new(memory: Memory, config: ShardConfig, now: Ticks) -> Self {
-        let Memory { entries, buckets, next_check, free, dirty } = memory;
+        let Memory { entries, buckets, next_check, free, told, dirty } = memory;
         let slots = free.len();
         // The lowest slot is handed out first.
         for (place, slot) in free.iter_mut().zip((0..slots as u32).rev()) {
@@ -206,7 +217,15 @@ impl Shard {
             serving: true,
             sweep_from: 0,
             dirty,
+            told,
+            now,
         }
+    }
+
+    /// A burst begins.
+    #[inline(always)]
+    pub(crate) fn tick(&mut self, now: Ticks) {
+        self.now = now;
     }
 
     /// The view for other threads.
@@ -343,6 +362,9 @@ impl Shard {
         let version = self.next_version(0);
         entry.create(new.keys, version, new.binding, new.path, &new.hot(), now);
         self.timers.set(slot.0 as usize, new.next_check);
+        if new.path.flags & flags::YOUNG != 0 {
+            self.set_told(slot, new.of_age);
+        }
         self.population.in_use[Class::of(new.keys[0].proto()) as usize] += 1;
         if new.half_open {
             self.opened_half(slot, version);
@@ -367,6 +389,9 @@ impl Shard {
         let version = self.next_version(entry.version());
         entry.create(new.keys, version, new.binding, new.path, &new.hot(), now);
         self.timers.set(slot.0 as usize, new.next_check);
+        if new.path.flags & flags::YOUNG != 0 {
+            self.set_told(slot, new.of_age);
+        }
         if was_half_open {
             self.population.half_open -= 1;
         }
@@ -375,10 +400,10 @@ impl Shard {
         }
     }
 
-    /// The session is to be looked at no later than `deadline`.
-    #[inline(always)]
-    pub fn check_by(&mut self, slot: Slot, deadline: Ticks) {
-        self.timers.advance(slot.0 as usize, deadline);
+    /// The session's life is another one: it is to be looked at no later than that demands.
+    pub(crate) fn check_by(&mut self, slot: Slot, entry: &Entry, life: Life) {
+        let next = self.next_look(slot, entry, life);
+        self.timers.advance(slot.0 as usize, next);
     }
 
     /// Counts a connection whose numbers are relaxed from now on, or are not any more.
@@ -430,6 +455,7 @@ impl Shard {
                 entry.update(|e| e.path(Path { flags: path.flags | flags::SHARED, ..path }));
             }
             marker.mark(slot.0);
+            self.set_told(slot, self.now);
         }
     }
 
@@ -449,7 +475,7 @@ impl Shard {
             {
                 let deadline = match judge(entry) {
                     Due::Expire => now,
-                    Due::Again(deadline) => deadline,
+                    Due::Again(life) => self.next_look(Slot(slot as u32), entry, life),
                 };
                 self.timers.advance(slot, deadline);
             }
@@ -483,7 +509,7 @@ impl Shard {
                     self.release(Slot(slot), now);
                     ends += 1;
                 }
-                Due::Again(deadline) => self.young_no_more(Slot(slot), entry, deadline),
+                Due::Again(life) => self.look(Slot(slot), entry, life),
             }
         }
         while ends < ENDS_PER_BURST && self.wants_room() {
@@ -511,13 +537,63 @@ impl Shard {
             || (self.free_len < RESERVE.min(self.entries.len() / 2) && self.population.half_open > 0)
     }
 
-    /// The first timer of a young session comes when it is old enough to be mirrored.
-    fn young_no_more(&mut self, slot: Slot, entry: &Entry, deadline: Ticks) {
-        self.timers.set(slot.0 as usize, deadline);
+    /// A living session's timer fired: it may be old enough to be mirrored now, idle enough for exact
+    /// numbers, or not told of for half of its life.
+    fn look(&mut self, slot: Slot, entry: &Entry, life: Life) {
         let path = entry.path();
-        if path.flags & flags::YOUNG != 0 {
+        if path.flags & flags::YOUNG != 0 && self.now.reached(self.told(slot)) {
             entry.update(|e| e.path(Path { flags: path.flags & !flags::YOUNG, ..path }));
             self.changed(slot, crate::session::is_replicated(entry.proto(), entry.state()));
+        } else if self.is_told_of(entry) {
+            let seen = entry.last_seen();
+            let told = self.told(slot);
+            let is_stale = !told.reached(seen) && self.now.since(told) >= life.timeout_ms / 2;
+            if (self.now.since(seen) >= IDLE_AFTER_MS && entry.settle()) || is_stale {
+                self.changed(slot, true);
+            }
+        }
+        let next = self.next_look(slot, entry, life);
+        self.timers.set(slot.0 as usize, next);
+    }
+
+    /// True if changes of this session are told to another node.
+    fn is_told_of(&self, entry: &Entry) -> bool {
+        self.marker.is_some()
+            && self.serving
+            && entry.path().flags & (flags::REPLICATE | flags::YOUNG) == flags::REPLICATE
+            && crate::session::is_replicated(entry.proto(), entry.state())
+    }
+
+    /// When to look at a session again: at the end of its life, or before if it has to be told of.
+    fn next_look(&self, slot: Slot, entry: &Entry, life: Life) -> Ticks {
+        let earlier = |a: Ticks, b: Ticks| if a.reached(b) { b } else { a };
+        if entry.path().flags & flags::YOUNG != 0 {
+            return earlier(self.told(slot), life.deadline);
+        }
+        if !self.is_told_of(entry) {
+            return life.deadline;
+        }
+        let mut next = self.told(slot).after(life.timeout_ms / 2);
+        if self.now.reached(next) {
+            // Nothing new so far; the next packet will be.
+            next = self.now.after((life.timeout_ms / 8).max(LOOK_EVERY_MIN_MS));
+        }
+        if entry.may_settle() {
+            let idle_from = entry.last_seen().after(IDLE_AFTER_MS);
+            let idle_from =
+                if self.now.reached(idle_from) { self.now.after(IDLE_AFTER_MS) } else { idle_from };
+            next = earlier(next, idle_from);
+        }
+        earlier(next, life.deadline)
+    }
+
+    fn told(&self, slot: Slot) -> Ticks {
+        self.told.get(slot.0 as usize).copied().map_or(self.now, Ticks)
+    }
+
+    fn set_told(&mut self, slot: Slot, when: Ticks) {
+        if let Some(told) = self.told.get_mut(slot.0 as usize) {
+            *told = when.0;
         }
     }
 
@@ -583,6 +659,7 @@ impl Shard {
         self.counter = self.counter.max(new.version & COUNTER_MASK);
         entry.create(new.keys, new.version, new.binding, new.path, &new.hot, new.last_seen);
         self.timers.clear(slot.0 as usize, now);
+        self.set_told(slot, now);
         Ok(slot)
     }
 

@@ -17,6 +17,7 @@ mod garbage;
 mod mirror;
 mod neighbours;
 mod policy;
+mod records;
 mod reuse;
 mod roles;
 mod segments;

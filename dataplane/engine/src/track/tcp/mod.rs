@@ -38,7 +38,7 @@ mod window;
 mod tests;
 
 pub use options::SynOptions;
-pub(crate) use pack::{forgotten, is_known_changed, is_relaxed};
+pub(crate) use pack::{forgotten, is_far, is_known_changed, is_relaxed, may_settle, settled};
 pub use pack::{is_idle, state_of, track_packed};
 
 use wire::{TcpFields, tcp_flags};

@@ -14,6 +14,7 @@
 use wire::{TcpFields, tcp_flags};
 
 use super::super::{Dir, Verdict};
+use super::relaxed::TOLD_EVERY;
 use super::window::{Learned, View};
 use super::{CONTROL_MASK, Half, Known, Segment, TcpConn, TcpState, conn_flags, slow};
 
@@ -111,6 +112,30 @@ pub(crate) fn forgotten(words: &[u64; 4], meta: u32) -> Option<u32> {
     let forgotten = conn.taken_over(false);
     let is_open = !conn.state.is_half_open() && conn.known == [Known::Learned; 2];
     (is_open && forgotten.known != conn.known).then(|| forgotten.pack().1)
+}
+
+/// The state of a connection in which nothing is in flight, with its numbers marked as exact; `None` if
+/// they are not, or are marked already.
+#[cold]
+pub(crate) fn settled(words: &[u64; 4], meta: u32) -> Option<u32> {
+    let conn = TcpConn::unpack(words, meta);
+    let [i, r] = &conn.halves;
+    let is_settled = may_settle(meta) && (i.ack, r.ack) == (r.end, i.end);
+    is_settled.then_some(meta | u32::from(conn_flags::IDLE) << FLAGS_SHIFT)
+}
+
+/// True for a connection that [`settled`] may say something about when it falls silent.
+pub(crate) fn may_settle(meta: u32) -> bool {
+    matches!(state_of(meta), TcpState::Established | TcpState::FinWait)
+        && meta & PLAIN_MASK & !STATE_MASK == 0
+}
+
+/// True if a half of the connection moved into another stretch of [`TOLD_EVERY`] bytes: the other node is to
+/// hear where it is.
+#[inline(always)]
+pub(crate) fn is_far(before: &[u64; 2], after: &[u64; 4]) -> bool {
+    let moved = (before[0] ^ after[0]) | (before[1] ^ after[1]);
+    moved as u32 >= TOLD_EVERY
 }
 
 /// [`super::track`] on packed words, in place: the same verdict and the same result.
