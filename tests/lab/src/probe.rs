@@ -134,7 +134,16 @@ fn checksum(from: IpAddr, to: IpAddr, segment: &[u8]) -> u16 {
 /// Sends a hand-made segment from one end host to the other.
 pub fn send_segment(from: Host, family: Family, segment: &Segment) -> Result<()> {
     let to = if from == Host::Client { Host::Server } else { Host::Client };
-    let (Some(source), Some(destination)) = (from.address(family), to.address(family)) else {
+    let Some(destination) = to.address(family) else {
+        return Err(LabError::Unsupported(format!("{} sends no segments", from.name())));
+    };
+    send_segment_to(from, destination, segment)
+}
+
+/// Sends a hand-made segment from an end host to any address.
+pub fn send_segment_to(from: Host, destination: IpAddr, segment: &Segment) -> Result<()> {
+    let family = if destination.is_ipv4() { Family::V4 } else { Family::V6 };
+    let Some(source) = from.address(family) else {
         return Err(LabError::Unsupported(format!("{} sends no segments", from.name())));
     };
     let bytes = segment.to_bytes(source, destination);

@@ -1,3 +1,4 @@
 //! The pair in the lab: two nodes between the hosts, and every fault that a test can make.
 
 mod cables;
+mod takeover;
