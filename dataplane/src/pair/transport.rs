@@ -49,8 +49,19 @@ pub struct Transports {
     waiting: ArrayVec<Mbuf, BURST>,
     /// The path that `waiting` came in on.
     from: PathId,
+    /// Which source is asked next: none may keep the others from being heard.
+    next: usize,
     sent: bool,
-    unsent: u64,
+    figures: Figures,
+}
+
+/// What happened to frames that no other counter knows of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Figures {
+    /// Datagrams that found no packet buffer, or no room in a port's queue or a worker's ring.
+    pub unsent: u64,
+    /// Frames on sync links that were not from the partner.
+    pub foreign: u64,
 }
 
 struct Path {
@@ -73,8 +84,9 @@ impl Transports {
             pool,
             waiting: ArrayVec::new(),
             from: PathId(0),
+            next: 0,
             sent: false,
-            unsent: 0,
+            figures: Figures::default(),
         }
     }
 
@@ -83,31 +95,54 @@ impl Transports {
         if let Some(frame) = self.waiting.pop() {
             return Some((self.from, frame));
         }
-        for (path, id) in self.paths.iter_mut().zip(0_u8..) {
-            let Way::Link(port) = &mut path.way else { continue };
-            if port.rx.burst(&mut self.waiting) > 0 {
-                self.waiting.reverse();
-                self.from = PathId(id);
-                return self.waiting.pop().map(|frame| (self.from, frame));
+        let sources = self.paths.len() + self.captured.len();
+        for _ in 0..sources {
+            let source = self.next;
+            self.next = (self.next + 1) % sources;
+            let found = match source.checked_sub(self.paths.len()) {
+                None => self.from_link(source),
+                Some(ring) => self.from_worker(ring),
+            };
+            if found.is_some() {
+                return found;
             }
-        }
-        for ring in &mut self.captured {
-            let Ok(Handed { port, frame }) = ring.pop() else { continue };
-            let path =
-                self.paths.iter().position(|path| matches!(path.way, Way::DataPort(own) if own == port));
-            // A port that no path runs over captures nothing.
-            return path.map(|path| (PathId(path as u8), frame));
         }
         None
     }
 
-    /// The datagram in a frame, and who sent it.
-    pub fn open<'f>(&self, path: PathId, frame: &'f mut Mbuf) -> Option<(MacAddr, &'f mut [u8])> {
-        if !frame.is_contiguous() && !frame.linearise() {
+    /// A burst from a sync link: its first frame, the others wait.
+    fn from_link(&mut self, path: usize) -> Option<(PathId, Mbuf)> {
+        let Some(Path { way: Way::Link(port), .. }) = self.paths.get_mut(path) else { return None };
+        if port.rx.burst(&mut self.waiting) == 0 {
             return None;
         }
-        let (mac, range) = self.paths.get(usize::from(path.0))?.envelope.open(frame.bytes())?;
+        self.waiting.reverse();
+        self.from = PathId(path as u8);
+        self.waiting.pop().map(|frame| (self.from, frame))
+    }
+
+    /// A frame that a worker captured. A port that no path runs over captures nothing.
+    fn from_worker(&mut self, ring: usize) -> Option<(PathId, Mbuf)> {
+        let Handed { port, frame } = self.captured.get_mut(ring)?.pop().ok()?;
+        let path = self.paths.iter().position(|path| matches!(path.way, Way::DataPort(own) if own == port));
+        path.map(|path| (PathId(path as u8), frame))
+    }
+
+    /// The datagram in a frame, and who sent it.
+    pub fn open<'f>(&mut self, path: PathId, frame: &'f mut Mbuf) -> Option<(MacAddr, &'f mut [u8])> {
+        let whole = frame.is_contiguous() || frame.linearise();
+        let envelope = self.paths.get(usize::from(path.0)).map(|path| &path.envelope);
+        let Some((mac, range)) = envelope.filter(|_| whole).and_then(|envelope| envelope.open(frame.bytes()))
+        else {
+            self.figures.foreign += 1;
+            return None;
+        };
         Some((mac, frame.bytes_mut().get_mut(range)?))
+    }
+
+    /// What happened to frames.
+    pub fn figures(&self) -> Figures {
+        self.figures
     }
 
     /// An authentic datagram came from there.
@@ -124,19 +159,23 @@ impl Transports {
     pub fn send(&mut self, path: PathId, datagram: &[u8]) -> bool {
         let Some(path) = self.paths.get_mut(usize::from(path.0)) else { return false };
         let Some(frame) = envelop(&self.pool, &path.envelope, datagram) else {
-            self.unsent += 1;
+            self.figures.unsent += 1;
             return false;
         };
         self.sent = true;
         match &mut path.way {
             Way::Link(port) => {
                 if port.out.is_full() {
-                    self.unsent += port.flush();
+                    self.figures.unsent += port.flush();
                 }
                 port.out.push(frame);
                 true
             }
-            Way::DataPort(port) => self.sender.push(Handed { port: *port, frame }).is_ok(),
+            Way::DataPort(port) => {
+                let taken = self.sender.push(Handed { port: *port, frame }).is_ok();
+                self.figures.unsent += u64::from(!taken);
+                taken
+            }
         }
     }
 
@@ -150,7 +189,7 @@ impl Transports {
     pub fn flush(&mut self) -> bool {
         for path in &mut self.paths {
             if let Way::Link(port) = &mut path.way {
-                self.unsent += port.flush();
+                self.figures.unsent += port.flush();
             }
         }
         std::mem::take(&mut self.sent)

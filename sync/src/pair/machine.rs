@@ -194,6 +194,7 @@ impl Pair {
             partner_report: partner.and(self.partner_report.clone()),
             partner_incarnation: partner.and(self.confirmed),
             partner,
+            digest: self.stream.digest(),
             paths: self.path_status(now),
             keys: self.keys.status(now),
             rejections: *self.keys.rejections(),

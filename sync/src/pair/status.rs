@@ -34,6 +34,8 @@ pub struct PairStatus {
     pub partner_report: Option<Report>,
     /// The partner's confirmed incarnation.
     pub partner_incarnation: Option<Incarnation>,
+    /// Digest over what both nodes are to have, and the number of sessions behind it.
+    pub digest: (u64, u32),
     /// By path.
     pub paths: Vec<PathStatus>,
     /// The keys; `None` before the first handshake.
