@@ -4,7 +4,7 @@ use super::contest::{Contender, Standing, first_wins};
 use super::event::{Cause, Effect, Forwarding, Notice};
 use super::handover::Handover;
 use super::state::{Stage, State};
-use super::{Mirror, Role};
+use super::{Mirror, Phase, Role};
 use crate::ids::Micros;
 
 impl State {
@@ -12,6 +12,7 @@ impl State {
         let view = self.heard_view().cloned();
         if let Some(view) = &view
             && view.beat.claim.role == Role::Active
+            && !self.is_granting(&view.beat.claim)
         {
             return self.settle_conflict(&view.beat.claim, now, effects);
         }
@@ -30,6 +31,12 @@ impl State {
         }
         self.announce(now, effects);
         self.grant_wishes(now, effects)
+    }
+
+    /// Whether the partner is just handing over: it stopped, and has not heard yet that this node took the
+    /// role.
+    fn is_granting(&self, theirs: &crate::heartbeat::Claim) -> bool {
+        matches!(theirs.phase, Phase::Grant { term, .. } if term == self.term)
     }
 
     /// Two active nodes hear each other (decision 34).
