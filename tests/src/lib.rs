@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::expect_used, clippy::panic, reason = "everything in this crate is a test's own code")]
 
+pub mod datagram;
 pub mod pair;
 
 use std::{

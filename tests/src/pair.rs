@@ -1,7 +1,7 @@
 //! A pair in a test: both nodes, what they say of themselves, and faults by name.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -16,6 +16,7 @@ use lab::{
     process::{ProcessRef, Stopped},
 };
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::SOON;
 
@@ -179,6 +180,15 @@ impl PairBench {
             );
             std::thread::sleep(Duration::from_millis(30));
         }
+    }
+
+    /// Datagrams of the partner's ports that a node refused, by reason.
+    pub fn rejected(&mut self, host: Host) -> BTreeMap<String, u64> {
+        let status = self.control(host).ask("status").unwrap_or_else(|error| panic!("{error}"));
+        let rows = status["pair"]["rejected"].as_array().cloned();
+        let rows = rows.unwrap_or_else(|| panic!("no refusals in {status}"));
+        let reason = |row: &Value| row["reason"].as_str().unwrap_or_default().to_owned();
+        rows.iter().map(|row| (reason(row), row["datagrams"].as_u64().unwrap_or(0))).collect()
     }
 
     /// Takes the lab down and tells how the daemons ended.

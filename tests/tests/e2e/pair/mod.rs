@@ -1,5 +1,8 @@
 //! The pair in the lab: two nodes between the hosts, and every fault that a test can make.
 
+mod announce;
 mod cables;
+mod hostile;
+mod restart;
 mod roles;
 mod takeover;

@@ -1,0 +1,120 @@
+//! Do the neighbours learn who is active, when they must and not before?
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use lab::{
+    Family, Host, Network,
+    demo::pair::kill_active,
+    echo::{EchoServer, udp_round_trip, udp_socket},
+    frames::{FrameTap, SeenFrame, mac},
+    topology::VIRTUAL_MAC,
+};
+use tests::pair::PairBench;
+
+const ARP: u16 = 0x0806;
+const IPV6: u16 = 0x86dd;
+
+/// Whether a frame tells everybody that an address is at the virtual MAC: gratuitous ARP, or an unsolicited
+/// neighbour advertisement.
+fn announces(frame: &SeenFrame, address: std::net::IpAddr) -> bool {
+    let payload = frame.payload();
+    match address {
+        std::net::IpAddr::V4(address) => {
+            // Sender and target are the same; both operations are in use.
+            frame.ether_type() == ARP
+                && payload.get(14..18) == Some(&address.octets()[..])
+                && payload.get(24..28) == Some(&address.octets()[..])
+                && payload.get(8..14) == Some(&mac(VIRTUAL_MAC)[..])
+        }
+        std::net::IpAddr::V6(address) => {
+            // To all nodes, ICMPv6 type 136, its target.
+            frame.ether_type() == IPV6
+                && payload.get(24..26) == Some(&[0xff, 0x02][..])
+                && payload.get(40) == Some(&136)
+                && payload.get(48..64) == Some(&address.octets()[..])
+        }
+    }
+}
+
+fn from_node(frame: &SeenFrame) -> bool {
+    Network::BOTH.iter().all(|network| frame.from() != mac(network.link().host_mac))
+}
+
+#[test]
+fn s_28_x_02_x_20_every_shared_address_is_announced_at_once_after_a_takeover() {
+    let mut bench = PairBench::up();
+    let taps = Network::BOTH.map(|network| {
+        let host = network.link().host;
+        (network, FrameTap::start(host, "eth0", from_node).unwrap())
+    });
+    thread::sleep(Duration::from_millis(1200));
+    taps.iter().for_each(|(_, tap)| tap.clear());
+    let kill = kill_active(bench.lab(), Host::A).unwrap();
+    let active = kill.at + kill.detected.expect("b took over");
+    thread::sleep(Duration::from_millis(1500));
+    for (network, tap) in &taps {
+        for family in Family::BOTH {
+            let gateway = network.link().host.gateway(family).unwrap();
+            let announced = tap.seen(|frame| announces(frame, gateway));
+            assert!(announced.len() >= 3, "{network:?} {family:?}: {} in the burst", announced.len());
+            assert!(announced.iter().all(|frame| frame.from() == mac(VIRTUAL_MAC)));
+            let first = announced[0].at;
+            // The event is logged by another thread than the one that announces: either may be first.
+            let late = first.saturating_duration_since(active);
+            assert!(late < Duration::from_millis(50), "{network:?} {family:?}: {late:?} after the role");
+            assert!(first > kill.at + Duration::from_millis(100), "{network:?} {family:?}: before its turn");
+        }
+    }
+}
+
+#[test]
+fn s_27_the_active_announces_now_and_then_and_the_standby_never() {
+    let mut bench = PairBench::up();
+    let of_node = |node: Host| {
+        Network::BOTH.map(|network| {
+            let port = network.node_port(node);
+            // What comes in at the switch's port to a node and bears the virtual MAC, the node has sent.
+            FrameTap::start(Host::Switch, &port, |frame| frame.from() == mac(VIRTUAL_MAC)).unwrap()
+        })
+    };
+    // A bridge floods announcements to the other node's port as well: that is sending, not receiving. So the
+    // standby is asked by its interface's own counter.
+    let sent = || lab::netns::counters(Host::B, "lan0").unwrap().tx_packets;
+    let taps = of_node(Host::A);
+    let (before, started) = (sent(), Instant::now());
+    thread::sleep(Duration::from_secs(3));
+    let heartbeats = started.elapsed().as_millis() as u64 / 100 + 5;
+    assert!(sent() - before <= heartbeats, "{} frames of the standby in 3 s", sent() - before);
+    assert_eq!(bench.role(Host::B), "standby");
+    drop(taps);
+}
+
+#[test]
+fn x_02_what_waited_for_the_dead_node_is_not_delivered_later() {
+    let mut bench = PairBench::up();
+    let _server = EchoServer::start(Host::Server, 7007).unwrap();
+    let socket = udp_socket(Host::Client, Family::V4, 7007).unwrap();
+    assert!(udp_round_trip(&socket, b"before").unwrap());
+    bench.wait_equal(1);
+    bench.kill(Host::A);
+    // While nobody forwards: the switch floods these to both nodes, and the standby's ring keeps them.
+    for number in 0..20_u8 {
+        socket.send(&[number]).unwrap();
+        thread::sleep(Duration::from_millis(2));
+    }
+    tests::eventually("role of b", "active".to_owned(), || bench.role(Host::B));
+    socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let (mut buffer, mut answers) = ([0; 64], Vec::new());
+    for _ in 0..20 {
+        socket.send(b"after").unwrap();
+        while let Ok(length) = socket.recv(&mut buffer) {
+            answers.push(buffer[..length].to_vec());
+        }
+    }
+    assert!(answers.len() >= 10, "only {} of 20 came back", answers.len());
+    let late: Vec<_> = answers.iter().filter(|answer| *answer != b"after").collect();
+    assert!(late.is_empty(), "sent before the takeover, delivered after it: {late:?}");
+}
