@@ -154,7 +154,7 @@ pub fn ipv4_header(header: &[u8]) -> u16 {
 
 /// Takes one off the TTL of the IPv4 header at the start of `ip` and mends the checksum. False, with
 /// nothing written, if the header is cut short or the TTL would reach zero (RFC 1812 §5.3.1).
-#[inline]
+#[inline(always)]
 pub fn ipv4_decrement_ttl(ip: &mut [u8]) -> bool {
     let Some(header) = ip.first_chunk_mut::<20>() else { return false };
     let ttl = header[8];

@@ -98,12 +98,15 @@ pub(super) struct Context<'s> {
     pub port: &'s PortView,
     /// The port's address for all that the pair shares.
     pub mac: MacAddr,
+    /// The same, to compare a frame's destination with.
+    face: u64,
 }
 
 impl<'s> Context<'s> {
     pub fn new(now: Ticks, snapshot: &'s Snapshot, ingress: PortId) -> Option<Self> {
         let port = snapshot.ports.get(usize::from(ingress.0))?;
-        Some(Self { now, snapshot, ingress, port, mac: port.face() })
+        let mac = port.face();
+        Some(Self { now, snapshot, ingress, port, mac, face: mac_word(mac) })
     }
 }
 
@@ -216,7 +219,7 @@ impl<B: PacketBuf> Engine<B> {
     /// owner.
     #[inline(always)]
     fn sort(&self, cx: &Context<'_>, lane: &mut Lane, frame: &B, steer: bool) {
-        if !is_at(cx.mac, frame.bytes())
+        if !is_at(cx.face, frame.bytes())
             && let Some(fate) = other_address(cx, &lane.desc, frame.bytes())
         {
             lane.fate = fate;
@@ -438,11 +441,16 @@ pub(super) fn log_end(entry: &Entry, counters: &Counters, notices: &mut rtrb::Pr
     }
 }
 
-/// True if the frame's destination MAC address is this one (decision 14: checked in software, whatever
-/// the port filters).
+/// True if the frame's destination MAC address is this one, as [`mac_word`] gives it (decision 14: checked in
+/// software, whatever the port filters).
 #[inline(always)]
-fn is_at(mac: MacAddr, frame: &[u8]) -> bool {
-    frame.first_chunk::<6>().is_some_and(|dst| *dst == mac.0)
+fn is_at(word: u64, frame: &[u8]) -> bool {
+    frame.first_chunk::<8>().is_some_and(|head| u64::from_le_bytes(*head) << 16 == word)
+}
+
+/// A MAC address as a word that is compared at once.
+fn mac_word(MacAddr([a, b, c, d, e, f]): MacAddr) -> u64 {
+    u64::from_le_bytes([0, 0, a, b, c, d, e, f])
 }
 
 /// What becomes of a frame that is not addressed to the port's face; `None` if it is taken all the same.
@@ -452,7 +460,7 @@ fn is_at(mac: MacAddr, frame: &[u8]) -> bool {
 #[cold]
 fn other_address(cx: &Context<'_>, desc: &Desc, frame: &[u8]) -> Option<Fate> {
     let to_group = frame.first().is_some_and(|first| first & 1 == 1);
-    if !to_group && !is_at(cx.port.mac, frame) {
+    if !to_group && !is_at(mac_word(cx.port.mac), frame) {
         return Some(Fate::Refused(Refusal::NotForUs.into()));
     }
     if is_from_partner(cx, desc) {

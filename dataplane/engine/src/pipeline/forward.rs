@@ -96,8 +96,41 @@ impl<B: PacketBuf> Engine<B> {
     ) -> bool {
         let desc = &lane.desc;
         let mut hot = entry.hot();
+        let Some(is_far) = track::tcp::track_plain(&mut hot.windows, hot.state, dir, &desc.tcp) else {
+            return self.track_control(cx, lane, slot, dir, entry, frame, io);
+        };
+        hot.count(dir, desc.ip_len);
+        entry.store_hot(&hot, cx.now);
+        if is_far {
+            self.moved_far(slot);
+        }
+        true
+    }
+
+    /// A connection moved so far that the other node has to hear where it is.
+    #[cold]
+    #[inline(never)]
+    fn moved_far(&mut self, slot: Slot) {
+        self.shard.changed(slot, true);
+    }
+
+    /// Everything but an ordinary segment of an established connection.
+    #[cold]
+    #[inline(never)]
+    #[allow(clippy::too_many_arguments)]
+    fn track_control<I: PacketIo<Buf = B>>(
+        &mut self,
+        cx: &Context<'_>,
+        lane: &Lane,
+        slot: Slot,
+        dir: Dir,
+        entry: &'static Entry,
+        frame: &B,
+        io: &mut I,
+    ) -> bool {
+        let desc = &lane.desc;
+        let mut hot = entry.hot();
         let before = hot.state;
-        let ends = [hot.windows[0], hot.windows[1]];
         let mut segment = Segment { fields: desc.tcp, options: SynOptions::default() };
         if desc.tcp.flags & (tcp_flags::SYN | tcp_flags::FIN | tcp_flags::RST) != 0 {
             if !is_intact(frame, desc) {
@@ -110,9 +143,8 @@ impl<B: PacketBuf> Engine<B> {
             Verdict::Accept { changed } => {
                 hot.count(dir, desc.ip_len);
                 entry.store_hot(&hot, cx.now);
-                let is_far = track::tcp::is_far(&ends, &hot.windows);
-                if changed | is_far | track::tcp::is_known_changed(before, hot.state) {
-                    self.news(cx, slot, entry, (before, hot.state), changed, is_far);
+                if changed {
+                    self.state_changed(cx, slot, entry, before, hot.state);
                 }
                 true
             }
@@ -123,11 +155,10 @@ impl<B: PacketBuf> Engine<B> {
                 self.counters.passed_unlearned(why);
                 true
             }
-            Verdict::Invalid(why) => self.misfit(cx, desc, slot, dir, entry, (&segment, why), frame, io),
+            Verdict::Invalid(why) => self.misfit(cx, desc, (slot, dir), entry, why, frame, io),
             Verdict::Restart => {
                 // The other node hears of the new connection when its handshake is complete.
                 self.shard.unshare(slot, entry);
-                self.shard.relearned(wire::Proto::TCP, before, hot.state);
                 hot.count(dir, desc.ip_len);
                 entry.store_hot(&hot, cx.now);
                 self.state_changed(cx, slot, entry, before, hot.state);
@@ -169,28 +200,6 @@ impl<B: PacketBuf> Engine<B> {
         true
     }
 
-    /// A segment changed more than its connection's windows.
-    #[cold]
-    #[inline(never)]
-    fn news(
-        &mut self,
-        cx: &Context<'_>,
-        slot: Slot,
-        entry: &Entry,
-        (before, after): (u32, u32),
-        changed: bool,
-        is_far: bool,
-    ) {
-        if track::tcp::is_known_changed(before, after) {
-            self.relearned(before, after);
-        }
-        if changed || track::tcp::is_relaxed(before) && !track::tcp::is_relaxed(after) {
-            self.state_changed(cx, slot, entry, before, after);
-        } else if is_far {
-            self.shard.changed(slot, session::is_replicated(entry.proto(), after));
-        }
-    }
-
     /// A session's state is another one: its timer may be due earlier, and the other node hears of it.
     #[inline(never)]
     pub(super) fn state_changed(
@@ -204,6 +213,7 @@ impl<B: PacketBuf> Engine<B> {
         let proto = entry.proto();
         if proto == wire::Proto::TCP {
             self.shard.handshake_changed(slot, session::is_half_open(before), session::is_half_open(after));
+            self.relearned(before, after);
         }
         if session::is_replicated(proto, after) {
             self.shard.changed(slot, true);

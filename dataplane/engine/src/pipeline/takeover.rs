@@ -10,7 +10,7 @@ use crate::counters::Event;
 use crate::policy::{Action, Query};
 use crate::table::{Entry, Slot};
 use crate::time::Ticks;
-use crate::track::{self, Dir, Segment, TcpConn, Verdict, Why};
+use crate::track::{self, Dir, Segment, SynOptions, TcpConn, Verdict, Why};
 use wire::ether::Link;
 use wire::tcp::Control;
 use wire::{Desc, Kind, PacketBuf, Proto, craft, tcp_flags};
@@ -45,14 +45,17 @@ impl Probed {
 }
 
 impl<B: PacketBuf> Engine<B> {
-    /// What is known of a taken-over connection is not what it was.
-    #[cold]
+    /// A TCP session's state changed: it may have to do with what is known of it since a takeover.
     pub(super) fn relearned(&mut self, before: u32, after: u32) {
+        if before >> track::tcp::KNOWN_SHIFT == 0 {
+            return;
+        }
         self.shard.relearned(Proto::TCP, before, after);
         let is_relaxed = track::tcp::is_relaxed;
-        if track::tcp::state_of(after) == track::TcpState::Closed {
+        let state = track::tcp::state_of(after);
+        if state == track::TcpState::Closed {
             self.counters.count(Event::RstVerified, 1);
-        } else if is_relaxed(before) && !is_relaxed(after) {
+        } else if is_relaxed(before) && !is_relaxed(after) && !state.is_half_open() {
             self.counters.count(Event::Relearned, 1);
         }
     }
@@ -65,45 +68,64 @@ impl<B: PacketBuf> Engine<B> {
         &mut self,
         cx: &Context<'_>,
         desc: &Desc,
-        slot: Slot,
-        dir: Dir,
+        (slot, dir): (Slot, Dir),
         entry: &Entry,
-        (segment, why): (&Segment, Why),
+        why: Why,
         frame: &B,
         io: &mut I,
     ) -> bool {
-        let mut hot = entry.hot();
-        let before = hot.state;
-        let mut why = why;
-        // A session of this node's own from before the other one was active: nobody told how far it got.
-        if segment.fields.flags & tcp_flags::SYN == 0
-            && self.took_over.is_some_and(|then| !entry.last_seen().reached(then))
-            && let Some(state) = track::tcp::forgotten(&hot.windows, hot.state)
-        {
-            hot.state = state;
-            let verdict = track::tcp::track_packed(&mut hot.windows, &mut hot.state, dir, segment);
-            let passes = verdict.passes();
-            let learned = matches!(verdict, Verdict::Accept { .. });
-            if learned {
-                hot.count(dir, desc.ip_len);
-            }
-            entry.store_hot(&hot, if learned { cx.now } else { entry.last_seen() });
-            self.relearned(before, hot.state);
-            match verdict {
-                Verdict::Accept { changed: true } => self.state_changed(cx, slot, entry, before, hot.state),
-                Verdict::PassUnlearned(why) => self.counters.passed_unlearned(why),
-                Verdict::Invalid(still) => why = still,
-                _ => {}
-            }
-            if passes {
-                return true;
-            }
-        }
+        let why = match self.forget_and_try(cx, desc, (slot, dir), entry) {
+            Some(Ok(())) => return true,
+            Some(Err(still)) => still,
+            None => why,
+        };
         self.counters.dropped(why.into());
         if why == Why::RstUnverified && self.probed.is_due(slot, cx.now) {
-            self.probe(cx, desc, dir, &TcpConn::unpack(&hot.windows, hot.state), frame, io);
+            let conn = TcpConn::unpack(&entry.hot().windows, entry.state());
+            self.probe(cx, desc, dir, &conn, frame, io);
         }
         false
+    }
+
+    /// A session of this node's own from before the other one was active: nobody told how far it got, so
+    /// its numbers are no better than a snapshot's. `None` if it is no such session.
+    fn forget_and_try(
+        &mut self,
+        cx: &Context<'_>,
+        desc: &Desc,
+        (slot, dir): (Slot, Dir),
+        entry: &Entry,
+    ) -> Option<Result<(), Why>> {
+        let is_old = self.took_over.is_some_and(|then| !entry.last_seen().reached(then));
+        if !is_old || desc.tcp.flags & tcp_flags::SYN != 0 {
+            return None;
+        }
+        let mut hot = entry.hot();
+        let before = track::tcp::forgotten(&hot.windows, hot.state)?;
+        self.shard.relearned(Proto::TCP, hot.state, before);
+        hot.state = before;
+        let segment = Segment { fields: desc.tcp, options: SynOptions::default() };
+        let verdict = track::tcp::track_packed(&mut hot.windows, &mut hot.state, dir, &segment);
+        if let Verdict::Accept { .. } = verdict {
+            hot.count(dir, desc.ip_len);
+        }
+        let is_seen = matches!(verdict, Verdict::Accept { .. });
+        entry.store_hot(&hot, if is_seen { cx.now } else { entry.last_seen() });
+        match verdict {
+            Verdict::Accept { changed } => {
+                if changed {
+                    self.state_changed(cx, slot, entry, before, hot.state);
+                }
+                Some(Ok(()))
+            }
+            Verdict::PassUnlearned(why) => {
+                self.counters.passed_unlearned(why);
+                Some(Ok(()))
+            }
+            Verdict::Invalid(why) => Some(Err(why)),
+            // Only a SYN or a SYN-ACK says so.
+            Verdict::Restart | Verdict::Reopen => None,
+        }
     }
 
     /// Asks the claimed sender of a reset whether it lives: with a bare ACK that it must answer. If it does,

@@ -48,8 +48,8 @@ impl Dir {
 /// What becomes of a packet of a known session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// It passes and the tracker has learned from it. `changed`: the session's state is another one now,
-    /// which the partner and the session's timeout should hear of.
+    /// It passes and the tracker has learned from it. `changed`: the session's state is another one now, or
+    /// its numbers are far from what they were, which the partner and the session's timeout should hear of.
     Accept {
         /// The state (not only the windows) changed.
         changed: bool,

@@ -38,7 +38,7 @@ mod window;
 mod tests;
 
 pub use options::SynOptions;
-pub(crate) use pack::{forgotten, is_far, is_known_changed, is_relaxed, may_settle, settled};
+pub(crate) use pack::{KNOWN_SHIFT, forgotten, is_relaxed, may_settle, settled, track_plain};
 pub use pack::{is_idle, state_of, track_packed};
 
 use wire::{TcpFields, tcp_flags};
@@ -276,7 +276,7 @@ pub fn track(conn: &mut TcpConn, dir: Dir, seg: &Segment) -> Verdict {
         && let Some(learned) = conn.view(dir).fits(&seg.fields)
     {
         conn.learn(dir, &learned);
-        return Verdict::Accept { changed: false };
+        return Verdict::Accept { changed: learned.is_far };
     }
     slow::track(conn, dir, seg)
 }
@@ -365,9 +365,10 @@ impl TcpConn {
         self
     }
 
-    /// The flags that the other node hears of.
-    fn told_flags(&self) -> u16 {
-        self.flags & !conn_flags::MARKED
+    /// What the other node hears of as soon as it changes.
+    fn told_state(&self) -> (TcpState, u16, bool) {
+        let is_relaxed = self.known.iter().any(|known| known.is_relaxed());
+        (self.state, self.flags & !conn_flags::MARKED, is_relaxed)
     }
 
     fn unmark(&mut self) {

@@ -14,7 +14,6 @@
 use wire::{TcpFields, tcp_flags};
 
 use super::super::{Dir, Verdict};
-use super::relaxed::TOLD_EVERY;
 use super::window::{Learned, View};
 use super::{CONTROL_MASK, Half, Known, Segment, TcpConn, TcpState, conn_flags, slow};
 
@@ -23,7 +22,8 @@ const FLAGS_SHIFT: u32 = 4;
 const FLAGS_MASK: u32 = 0xfff;
 const SCALE_SHIFT: u32 = 16;
 const MARK_SCALE_SHIFT: u32 = 24;
-const KNOWN_SHIFT: u32 = 28;
+/// What is known of both halves since a takeover; zero from here on if all is.
+pub(crate) const KNOWN_SHIFT: u32 = 28;
 /// Bits of `meta` that must look like this for the hot path: established, no SYN marked, not idle, both
 /// halves learned.
 const PLAIN_MASK: u32 =
@@ -98,12 +98,6 @@ pub(crate) fn is_relaxed(meta: u32) -> bool {
     half(KNOWN_SHIFT) || half(KNOWN_SHIFT + 2)
 }
 
-/// True if what is known of a half's numbers since a takeover is not what it was.
-#[inline(always)]
-pub(crate) fn is_known_changed(before: u32, after: u32) -> bool {
-    (before ^ after) >> KNOWN_SHIFT != 0
-}
-
 /// The numbers were another node's to follow for a while, which has told nothing of them: the state of a
 /// connection that has to be learned again, `None` if there is nothing to learn.
 #[cold]
@@ -130,24 +124,25 @@ pub(crate) fn may_settle(meta: u32) -> bool {
         && meta & PLAIN_MASK & !STATE_MASK == 0
 }
 
-/// True if a half of the connection moved into another stretch of [`TOLD_EVERY`] bytes: the other node is to
-/// hear where it is.
-#[inline(always)]
-pub(crate) fn is_far(before: &[u64; 2], after: &[u64; 4]) -> bool {
-    let moved = (before[0] ^ after[0]) | (before[1] ^ after[1]);
-    moved as u32 >= TOLD_EVERY
-}
-
 /// [`super::track`] on packed words, in place: the same verdict and the same result.
 #[inline(always)]
 pub fn track_packed(words: &mut [u64; 4], meta: &mut u32, dir: Dir, seg: &Segment) -> Verdict {
-    if is_plain(*meta, &seg.fields)
-        && let Some(learned) = view(words, *meta, dir).fits(&seg.fields)
-    {
-        learn(words, dir, &learned);
-        return Verdict::Accept { changed: false };
+    match track_plain(words, *meta, dir, &seg.fields) {
+        Some(is_far) => Verdict::Accept { changed: is_far },
+        None => track_unpacked(words, meta, dir, seg),
     }
-    track_unpacked(words, meta, dir, seg)
+}
+
+/// The ordinary case alone: a segment without control bits that fits an established connection. It is
+/// accepted; true if the other node is to hear of it. `None`, with nothing written, for everything else.
+#[inline(always)]
+pub(crate) fn track_plain(words: &mut [u64; 4], meta: u32, dir: Dir, fields: &TcpFields) -> Option<bool> {
+    if !is_plain(meta, fields) {
+        return None;
+    }
+    let learned = view(words, meta, dir).fits(fields)?;
+    learn(words, dir, &learned);
+    Some(learned.is_far)
 }
 
 #[cold]

@@ -20,12 +20,10 @@
 
 use super::super::{Dir, Verdict, Why};
 use super::slow::{self, Tail};
-use super::window::{Misfit, View, after, within};
+use super::window::{Misfit, TOLD_EVERY, View, after, within};
 use super::{Control, Known, Segment, TcpConn, TcpState, conn_flags, rst, syn};
 use wire::tcp_flags;
 
-/// Bytes after which a connection's numbers are told again.
-pub(crate) const TOLD_EVERY: u32 = 1 << 28;
 /// How far a connection can be ahead of its snapshot, its windows apart.
 const AHEAD: u32 = TOLD_EVERY + TOLD_EVERY / 2;
 /// No bound reaches further.
@@ -92,7 +90,7 @@ fn on_ack(conn: &mut TcpConn, dir: Dir, seg: &Segment, is_fin: bool) -> Verdict 
         (Err(Misfit::Pass(why)), _) | (_, Err(Misfit::Pass(why))) => return Verdict::PassUnlearned(why),
         (Ok(()), Ok(())) => {}
     }
-    let before = (conn.state, conn.told_flags());
+    let before = conn.told_state();
     let window = u32::from(seg.fields.window) << (view.scale & 15);
     if own.is_relaxed() {
         // A FIN is not believed before its place is.
@@ -117,7 +115,7 @@ fn on_ack(conn: &mut TcpConn, dir: Dir, seg: &Segment, is_fin: bool) -> Verdict 
     conn.take_ack(dir, seg.fields.ack, window, &view, peer);
     slow::moved_on(conn, dir, &view);
     conn.settle();
-    Verdict::Accept { changed: before != (conn.state, conn.told_flags()) }
+    Verdict::Accept { changed: before != conn.told_state() }
 }
 
 impl TcpConn {

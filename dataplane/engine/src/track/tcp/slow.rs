@@ -37,7 +37,7 @@ fn on_ack(conn: &mut TcpConn, dir: Dir, seg: &Segment, is_fin: bool) -> Verdict 
             Misfit::Refuse(why) => Verdict::Invalid(why),
         };
     };
-    let before = (conn.state, conn.told_flags());
+    let before = conn.told_state();
     match tail(conn, dir, seg, is_fin) {
         Ok(Tail::Fin(end)) => {
             learned.end = end;
@@ -53,7 +53,7 @@ fn on_ack(conn: &mut TcpConn, dir: Dir, seg: &Segment, is_fin: bool) -> Verdict 
         conn.set(conn_flags::FIN_ACKED, dir.other());
     }
     conn.settle();
-    Verdict::Accept { changed: before != (conn.state, conn.told_flags()) }
+    Verdict::Accept { changed: learned.is_far || before != conn.told_state() }
 }
 
 /// What a segment is the end of.

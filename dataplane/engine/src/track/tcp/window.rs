@@ -4,6 +4,8 @@ use wire::TcpFields;
 
 use super::super::Why;
 
+/// Bytes after which a connection's numbers are told again.
+pub(super) const TOLD_EVERY: u32 = 1 << 28;
 /// Below the lower bounds: a keep-alive's `una − 1`, a probe's byte and a FIN outside the window.
 const SLACK: u32 = 4;
 /// Above the upper bound: a zero-window probe's byte and a FIN behind it.
@@ -50,6 +52,8 @@ pub(super) struct Learned {
     pub ack: u32,
     pub max_window: u16,
     pub peer_max_end: u32,
+    /// The half has entered another stretch of [`TOLD_EVERY`] bytes: the other node hears where it is.
+    pub is_far: bool,
 }
 
 /// A segment that does not fit all bounds.
@@ -83,8 +87,10 @@ impl View {
     #[inline(always)]
     fn learn(&self, end: u32, fields: &TcpFields) -> Learned {
         let reach = fields.ack.wrapping_add(u32::from(fields.window) << (self.scale & 15));
+        let end = latest(end, self.end);
         Learned {
-            end: latest(end, self.end),
+            end,
+            is_far: (end ^ self.end) >= TOLD_EVERY,
             ack: latest(fields.ack, self.ack),
             max_window: fields.window.max(self.max_window),
             peer_max_end: latest(reach, self.peer_max_end),
