@@ -1,6 +1,6 @@
 //! The active node's side of acks, and the turn of both: outcomes, timers, status.
 
-use super::message::{Have, Nak, kind, read_mentioned, read_verdicts, read_want};
+use super::message::{Have, Nak, kind, read_handles, read_mentioned, read_verdicts, read_want};
 use super::{Refused, Role, Sink, Source, Status, Stream};
 use crate::datagram::{Ack, Malformed};
 use crate::ids::Micros;
@@ -33,23 +33,23 @@ impl Stream {
         }
         // What was refused must be known before its datagram is forgotten.
         for run in runs.clone().filter(|run| run.kind == kind::NAK) {
-            if let Some((low, index, reason)) = Nak::read(run.body) {
-                self.nak(low, index, reason);
+            if let Some(nak) = Nak::read(run.body) {
+                self.nak(&nak);
             }
         }
-        self.lead.flight.acknowledge(&ack, now);
+        self.lead.flight.acknowledge(&ack, have.received, now);
         self.lead.flight.encourage();
         self.detect_losses(now);
-        self.standby_has(have.mark.mirror, ack.cumulative.0, now);
+        self.standby_has(&have, ack.cumulative.0, now);
         for run in runs {
-            self.answer(run, sink);
+            self.answer(run, sink, now);
         }
         self.take_outcomes(now, source, sink);
         Ok(())
     }
 
     /// What the standby says beside acks.
-    fn answer(&mut self, run: Run<'_>, sink: &mut impl Sink) {
+    fn answer(&mut self, run: Run<'_>, sink: &mut impl Sink, now: Micros) {
         match run.kind {
             kind::VERDICTS => {
                 if let Some((token, level, verdicts)) = read_verdicts(run.body) {
@@ -67,6 +67,13 @@ impl Stream {
                 }
             }
             kind::WANT => self.wanted(read_want(run.body)),
+            kind::OFFER => self.named_offer(read_handles(run.body).next()),
+            kinds::TCP | kinds::FLOW => {
+                if let Some(Record::Session(session)) = Record::decode(run, &Shared::default()) {
+                    self.offered(&session, sink);
+                }
+            }
+            kind::ALL_OFFERED => self.all_offered(now),
             kind::NAK => {}
             _ => self.counters.skipped += 1,
         }
@@ -93,6 +100,7 @@ impl Stream {
                 self.follow.look_at_room(sink.room(), now);
                 self.scrub_following(now, sink);
                 self.walk_mentions(sink);
+                self.turn_offering(now, source);
             }
             Role::Resting => {}
         }
@@ -100,16 +108,23 @@ impl Stream {
 
     fn turn_leading(&mut self, now: Micros, source: &mut impl Source) {
         self.look_at_lost_ends(source, now);
+        let merging = self.turn_merging(now, source);
         if !self.connected() {
             self.absorb(source);
             return;
         }
         if now >= self.lead.flight.deadline() {
             self.counters.timeouts += 1;
-            self.lead.flight.time_out();
-            self.lose_everything();
+            self.lead.flight.time_out(now);
+            while let Some(lost) = self.lead.flight.next_timed_out() {
+                self.lose(&lost);
+            }
+            self.lead.flight.forget_lost();
         }
         self.detect_losses(now);
+        if merging {
+            return;
+        }
         self.retry_refused(now);
         self.scrub_leading(now, source);
         self.advance(now);
@@ -123,9 +138,12 @@ impl Stream {
         match self.role {
             Role::Resting => Micros::NEVER,
             Role::Following if self.follow.hurry => Micros(0),
-            Role::Following => self.follow.ack_deadline().min(self.scrub.deadline()),
+            Role::Following => {
+                self.follow.ack_deadline().min(self.scrub.deadline()).min(self.offer_deadline())
+            }
             Role::Leading if self.lead.hurry => Micros(0),
             Role::Leading if !self.connected() => Micros::NEVER,
+            Role::Leading if self.is_merging() => self.merging_deadline(),
             Role::Leading => {
                 let own = self.lead.flight.deadline().min(self.scrub.deadline());
                 let round = if self.lead.verify.is_idle() { self.lead.verify.next_at } else { Micros::NEVER };
@@ -151,9 +169,9 @@ impl Stream {
     pub fn status(&self, now: Micros) -> Status {
         let flight = &self.lead.flight;
         let leading = self.role == Role::Leading;
-        let refused: [u32; Refused::COUNT] = self.lead.refusals;
+        let refused = if leading { self.lead.refusals } else { [0; Refused::COUNT] };
         let dirty = if leading { self.waits() + self.lead.unknown.len() } else { 0 };
-        let in_flight = flight.sessions() + flight.deletes();
+        let in_flight = if leading { flight.sessions() + flight.deletes() } else { 0 };
         let oldest = [flight.oldest(), self.lead.waiting_since].into_iter().flatten().min();
         Status {
             lag_ms: oldest.filter(|_| leading).map_or(0, |at| now.since(at).as_millis()),

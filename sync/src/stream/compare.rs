@@ -119,8 +119,8 @@ impl Answers {
 impl Stream {
     /// The active node's sums: each is compared at once, or said to be busy.
     pub(super) fn digests(&mut self, seq: u64, body: &[u8]) {
-        // A table that is not counted says nothing, and is asked again.
-        if self.follow.counting.is_some() {
+        // A table that is not counted, or not settled, says nothing, and is asked again.
+        if self.follow.counting.is_some() || self.follow.has_strays() {
             return;
         }
         let Some((token, level, sums)) = read_digests(body, seq) else {
@@ -138,7 +138,8 @@ impl Stream {
             };
             let verdict = if mine.sum == sum.sum {
                 Verdict::Equal
-            } else if applied >= sum.last && mine.last <= sum.last {
+            } else if applied >= sum.last && mine.last < seq {
+                // Everything that the sum covers is applied, and nothing that it does not cover.
                 Verdict::Differs
             } else {
                 Verdict::Busy
@@ -183,6 +184,9 @@ impl Stream {
 
     /// Looks for what is to be mentioned.
     pub(super) fn walk_mentions(&mut self, sink: &mut impl Sink) {
+        if self.follow.counting.is_some() || self.follow.has_strays() {
+            return;
+        }
         let handles = self.table.handles();
         let mut quantum = QUANTUM;
         while self.follow.answers.is_walking() && quantum > 0 {

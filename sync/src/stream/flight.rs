@@ -20,11 +20,15 @@ pub(super) const MAX_SESSIONS: usize = 1 << 16;
 pub(super) const MAX_DELETES: usize = 1 << 14;
 const FIRST_WINDOW: u32 = 64;
 const LEAST_WINDOW: u32 = 16;
+/// Records that are tried even if there seems to be no room at all.
+const LEAST_RECORDS: u32 = 8;
 /// A datagram is given up if one that was sent so many later has arrived.
 const REORDERED: u64 = 16;
 const FIRST_TIMEOUT: Micros = Micros::from_millis(100);
 const LEAST_TIMEOUT: Micros = Micros::from_millis(20);
 const LONGEST_TIMEOUT: Micros = Micros::from_millis(250);
+/// How long an owner may take for what arrived.
+const STUCK: Micros = Micros::from_secs(2);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fate {
@@ -66,6 +70,8 @@ pub(super) struct Flight {
     deletes_under_way: u32,
     /// The highest number that was acknowledged.
     acked: u64,
+    /// Everything up to here arrived: what is not acknowledged waits for its owner.
+    received: u64,
     /// What the partner's fullest ring takes.
     room: u32,
     window: u32,
@@ -75,7 +81,14 @@ pub(super) struct Flight {
     cut_until: u64,
     rtt: Option<(u64, u64)>,
     ack_delay: Micros,
+    /// Timeouts since something was acknowledged.
     backoff: u32,
+    /// Nothing was heard for a whole timeout: one datagram at a time.
+    probing: bool,
+    /// When something was acknowledged last.
+    progress_at: Micros,
+    /// When the oldest datagram was settled last.
+    front_at: Micros,
     /// What the open datagram has so far.
     open: (u16, u16),
 }
@@ -93,6 +106,7 @@ impl Flight {
             sessions_under_way: 0,
             deletes_under_way: 0,
             acked: 0,
+            received: 0,
             room: 256,
             window: FIRST_WINDOW,
             slow_start: u32::MAX,
@@ -101,6 +115,9 @@ impl Flight {
             rtt: None,
             ack_delay,
             backoff: 0,
+            probing: false,
+            progress_at: Micros(0),
+            front_at: Micros(0),
             open: (0, 0),
         }
     }
@@ -141,6 +158,12 @@ impl Flight {
         Micros(base.0 << self.backoff.min(8)).min(LONGEST_TIMEOUT.max(base))
     }
 
+    /// Records that a datagram may have so that the partner's fullest ring can take it: never none.
+    pub fn allowance(&self) -> u32 {
+        let under_way = self.sessions_under_way + self.deletes_under_way;
+        self.room.saturating_sub(under_way).max(LEAST_RECORDS)
+    }
+
     /// Whether a datagram may be sent now.
     pub fn may_send(&self) -> bool {
         if self.under_way == 0 {
@@ -150,7 +173,7 @@ impl Flight {
             || self.sessions.len() + usize::from(u8::MAX) > MAX_SESSIONS
             || self.deletes.len() + usize::from(u16::MAX >> 4) > MAX_DELETES;
         let records = self.sessions_under_way + self.deletes_under_way;
-        !full && self.backoff == 0 && self.under_way < self.window && records < self.room
+        !full && !self.probing && self.under_way < self.window && records < self.room
     }
 
     /// Names a session that is in the datagram under construction.
@@ -198,13 +221,10 @@ impl Flight {
         Some((self.front + u64::from(ahead), SessionHandle(*handle)))
     }
 
-    /// Takes an ack in. False if it covers what was never sent. How many datagrams it settled stands in
-    /// the second place.
-    pub fn acknowledge(&mut self, ack: &Ack<'_>, now: Micros) -> Option<u32> {
-        if ack.cumulative.0 >= self.next_seq() {
-            return None;
-        }
+    /// Takes an ack in, which covers nothing that was never sent; with it came how far datagrams arrived.
+    pub fn acknowledge(&mut self, ack: &Ack<'_>, received: u64, now: Micros) {
         self.room = ack.window;
+        self.received = self.received.max(received.min(self.next_seq() - 1));
         let reach = ack.cumulative.0 + 8 * ack.bitmap.len() as u64;
         let mut settled = 0;
         let mut newest = None;
@@ -223,15 +243,19 @@ impl Flight {
             self.acked = self.acked.max(seq);
             self.measure(now.since(at).0);
             self.backoff = 0;
+            self.progress_at = now;
             self.grow(settled);
         }
+        let front = self.front;
         self.drop_settled();
-        Some(settled)
+        if self.front > front {
+            self.front_at = now;
+        }
     }
 
-    /// A sign of life: what waits may be tried at once.
-    pub fn encourage(&mut self) {
-        self.backoff = 0;
+    /// A sign of life: what waits may be tried at once. How long an answer takes is another matter.
+    pub const fn encourage(&mut self) {
+        self.probing = false;
     }
 
     fn measure(&mut self, sample: u64) {
@@ -275,10 +299,9 @@ impl Flight {
         let patience = self.round_trip();
         let patience = Micros(patience.0 + (patience.0 / 4).max(1_000));
         let overtaken = self.acked.saturating_sub(REORDERED);
-        let at = (self.front..)
-            .zip(self.sent.iter())
-            .take_while(|&(seq, _)| seq <= overtaken)
-            .position(|(_, sent)| sent.fate == Fate::UnderWay && now.since(sent.at) > patience)?;
+        let at = (self.front..).zip(self.sent.iter()).take_while(|&(seq, _)| seq <= overtaken).position(
+            |(seq, sent)| sent.fate == Fate::UnderWay && seq > self.received && now.since(sent.at) > patience,
+        )?;
         let lost = self.give_up(at)?;
         if lost.seq >= self.cut_until {
             self.slow_start = (self.window * 7 / 10).max(LEAST_WINDOW);
@@ -288,21 +311,43 @@ impl Flight {
         Some(lost)
     }
 
-    /// When everything under way is lost if no ack comes.
+    /// When something is lost if no ack comes.
     pub fn deadline(&self) -> Micros {
-        // What was acknowledged out of order proves that the partner lives, but not for ever.
-        self.sent
-            .iter()
-            .find(|sent| sent.fate == Fate::UnderWay)
-            .map_or(Micros::NEVER, |sent| sent.at.after(self.timeout()))
+        let mut under_way = (self.front..).zip(&self.sent).filter(|(_, sent)| sent.fate == Fate::UnderWay);
+        let Some((seq, oldest)) = under_way.next() else { return Micros::NEVER };
+        // A slow owner acknowledges one by one: each gives the rest more time.
+        let timer = |sent: &Sent| sent.at.max(self.progress_at).after(self.timeout());
+        if seq > self.received {
+            return timer(oldest);
+        }
+        let stuck = self.stuck_at(oldest);
+        let unseen = under_way.find(|&(seq, _)| seq > self.received);
+        unseen.map_or(stuck, |(_, sent)| stuck.min(timer(sent)))
     }
 
-    /// The timeout is over: everything under way will be lost, and only a probe may follow.
-    pub fn time_out(&mut self) {
+    fn stuck_at(&self, oldest: &Sent) -> Micros {
+        oldest.at.max(self.front_at).after(STUCK)
+    }
+
+    /// The timeout is over: what did not arrive will be lost, and only a probe may follow. If an owner is
+    /// stuck, everything is lost.
+    pub fn time_out(&mut self, now: Micros) {
+        let oldest = self.sent.iter().find(|sent| sent.fate == Fate::UnderWay);
+        if oldest.is_some_and(|sent| now >= self.stuck_at(sent)) {
+            self.received = 0;
+        }
         self.slow_start = (self.window / 2).max(LEAST_WINDOW);
         self.window = LEAST_WINDOW;
         self.backoff = (self.backoff + 1).min(8);
+        self.probing = true;
         self.cut_until = self.next_seq();
+    }
+
+    /// Gives up the oldest datagram that did not arrive.
+    pub fn next_timed_out(&mut self) -> Option<Lost> {
+        let mut sent = (self.front..).zip(&self.sent);
+        let at = sent.position(|(seq, sent)| sent.fate == Fate::UnderWay && seq > self.received)?;
+        self.give_up(at)
     }
 
     /// Gives up the oldest datagram under way, whatever its age.

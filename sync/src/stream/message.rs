@@ -7,17 +7,21 @@
 //! | 64 digests | token 4, level 1, spare 1, then up to 17 of: number 2, sum 8, lag 4 |
 //! | 65 ask | token 4, then up to 120 bucket numbers of 2 |
 //! | 66 mark | state 1, spare 3, sessions 4, sum 8 |
+//! | 67 taken | up to 60 of the standby's handles of 4 |
+//! | 68 merged | spare 4 |
 //!
 //! From the standby, behind an ack:
 //!
 //! | kind | body |
 //! | --- | --- |
 //! | 4 mention | a record |
-//! | 80 have | term 4, mirror 1, spare 3, sessions 4, sum 8 |
-//! | 81 nak | low half of the datagram's number 2, place among its sessions 1, reason 1 |
+//! | 80 have | term 4, mirror 1, spare 1, life 2, received through 8, sessions 4, sum 8 |
+//! | 81 nak | low half of the datagram's number 2, reason 1, block of 64 sessions 1, bits 8 |
 //! | 82 verdicts | token 4, level 1, spare 1, then up to 80 of: number 2, verdict 1 |
 //! | 83 mentioned | token 4, buckets 4 |
 //! | 84 want | up to 120 bucket numbers of 2 |
+//! | 85 offer | the standby's handle 4, of the session that follows as a record |
+//! | 86 all offered | spare 4 |
 //!
 //! `lag` is the distance from the datagram's own number to the last one that touched what is summed. A
 //! reader skips kinds that it does not know and takes whole items only, so that a body may grow.
@@ -35,11 +39,15 @@ pub(super) mod kind {
     pub const DIGESTS: u8 = FIRST_OTHER;
     pub const ASK: u8 = FIRST_OTHER + 1;
     pub const MARK: u8 = FIRST_OTHER + 2;
+    pub const TAKEN: u8 = FIRST_OTHER + 3;
+    pub const MERGED: u8 = FIRST_OTHER + 4;
     pub const HAVE: u8 = 80;
     pub const NAK: u8 = 81;
     pub const VERDICTS: u8 = 82;
     pub const MENTIONED: u8 = 83;
     pub const WANT: u8 = 84;
+    pub const OFFER: u8 = 85;
+    pub const ALL_OFFERED: u8 = 86;
 }
 
 /// What is compared.
@@ -230,6 +238,22 @@ pub(super) fn read_want(body: &[u8]) -> impl Iterator<Item = u16> + '_ {
     buckets(body)
 }
 
+/// Handles in a body, at most.
+pub(super) const LISTED_HANDLES: usize = 60;
+
+/// Handles of the standby: of a session that is offered, or of sessions that were answered.
+pub(super) fn write_handles(handles: &[u32]) -> Body {
+    let mut body = Body::new();
+    for &handle in handles.iter().take(LISTED_HANDLES) {
+        body.put(&U32::from(handle));
+    }
+    body
+}
+
+pub(super) fn read_handles(body: &[u8]) -> impl Iterator<Item = u32> + '_ {
+    body.as_chunks().0.iter().map(|&handle| u32::from_le_bytes(handle))
+}
+
 /// How the partner's mirror stands as the active node knows it; `sessions` and `sum` of what it emitted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Mark {
@@ -267,49 +291,99 @@ impl Mark {
 pub(super) struct Have {
     /// The term of the stream that the ack belongs to.
     pub term: Term,
-    pub mark: Mark,
+    /// How good its mirror is.
+    pub mirror: Mirror,
+    /// Another number than before: its table was thrown away meanwhile.
+    pub life: u16,
+    /// Everything up to here arrived or was passed, whether it is applied or not.
+    pub received: u64,
+    pub sessions: u32,
+    pub sum: u64,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct HaveWire {
+    term: U32,
+    mirror: u8,
+    spare: u8,
+    life: U16,
+    received: U64,
+    sessions: U32,
+    sum: U64,
 }
 
 impl Have {
     pub fn write(&self) -> Body {
         let mut body = Body::new();
-        body.put(&U32::from(self.term.get()));
-        let mark = self.mark.write();
-        body.put(&[0_u8; size_of::<MarkWire>()]);
-        body.bytes[4..4 + size_of::<MarkWire>()].copy_from_slice(mark.bytes());
+        body.put(&HaveWire {
+            term: self.term.get().into(),
+            mirror: self.mirror as u8,
+            spare: 0,
+            life: self.life.into(),
+            received: self.received.into(),
+            sessions: self.sessions.into(),
+            sum: self.sum.into(),
+        });
         body
     }
 
     pub fn read(body: &[u8]) -> Option<Self> {
-        let (term, mark) = U32::ref_from_prefix(body).ok()?;
-        Some(Self { term: Term::new(term.get())?, mark: Mark::read(mark)? })
+        let (wire, _) = HaveWire::ref_from_prefix(body).ok()?;
+        Some(Self {
+            term: Term::new(wire.term.get())?,
+            mirror: Mirror::from_wire(wire.mirror)?,
+            life: wire.life.get(),
+            received: wire.received.get(),
+            sessions: wire.sessions.get(),
+            sum: wire.sum.get(),
+        })
     }
 }
 
-/// A session that its owner could not take.
+/// Sessions of a datagram that their owners could not take: up to 64 neighbours, for one reason.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Nak {
-    /// The datagram that carried it.
+    /// The datagram that carried them; from the wire its low half.
     pub seq: u64,
-    /// Its place among the sessions of the datagram.
-    pub index: u8,
     /// See [`super::Refused`].
     pub reason: u8,
+    /// The place of the first among the sessions of the datagram, divided by 64.
+    pub block: u8,
+    /// Bit i: the i-th of the block.
+    pub places: u64,
+}
+
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct NakWire {
+    low: U16,
+    reason: u8,
+    block: u8,
+    places: U64,
 }
 
 impl Nak {
     /// Bytes of a body.
-    pub const LEN: usize = 4;
+    pub const LEN: usize = size_of::<NakWire>();
 
-    pub fn write(&self) -> [u8; Self::LEN] {
-        let [low, high] = (self.seq as u16).to_le_bytes();
-        [low, high, self.index, self.reason]
+    pub fn write(&self) -> Body {
+        let mut body = Body::new();
+        let (low, places) = ((self.seq as u16).into(), self.places.into());
+        body.put(&NakWire { low, reason: self.reason, block: self.block, places });
+        body
     }
 
-    /// The low half of the number, the place, the reason.
-    pub fn read(body: &[u8]) -> Option<(u16, u8, u8)> {
-        let [low, high, index, reason] = *body.first_chunk()?;
-        Some((u16::from_le_bytes([low, high]), index, reason))
+    pub fn read(body: &[u8]) -> Option<Self> {
+        let (wire, _) = NakWire::ref_from_prefix(body).ok()?;
+        let seq = u64::from(wire.low.get());
+        Some(Self { seq, reason: wire.reason, block: wire.block & 3, places: wire.places.get() })
+    }
+
+    /// The places among the sessions of the datagram.
+    pub fn indices(&self) -> impl Iterator<Item = u8> + use<> {
+        let (block, places) = (self.block, self.places);
+        (0..64_u8).filter(move |bit| places >> bit & 1 == 1).map(move |bit| block << 6 | bit)
     }
 }
 

@@ -27,6 +27,7 @@ mod flight;
 mod hash;
 mod marks;
 mod mend;
+mod merge;
 mod message;
 mod outcome;
 mod phase;
@@ -49,6 +50,7 @@ pub use status::{Amount, Counters, Damage, Event, SentByKind, Status};
 
 use self::digest::Table;
 use self::hash::Hasher;
+use self::merge::Merge;
 use self::phase::Leader;
 use self::receive::Follower;
 use self::scrub::Scrub;
@@ -94,6 +96,7 @@ pub struct Stream {
     lead: Leader,
     follow: Follower,
     scrub: Scrub,
+    merge: Merge,
     counters: Counters,
     events: VecDeque<Event>,
     late_term_told: bool,
@@ -118,6 +121,7 @@ impl Stream {
             lead: Leader::new(&config, handles, now),
             follow: Follower::new(&config),
             scrub: Scrub::new(now),
+            merge: Merge::new(handles),
             counters: Counters::default(),
             events: VecDeque::with_capacity(MAX_EVENTS),
             late_term_told: false,
@@ -135,6 +139,7 @@ impl Stream {
             self.restart_proof(now);
         } else {
             self.table.reset();
+            self.merge.clear();
             self.start_leading(now);
         }
     }
@@ -159,9 +164,15 @@ impl Stream {
     fn change(&mut self, role: Role, term: Term) {
         self.role = role;
         self.term = term;
-        self.epoch = self.epoch.wrapping_add(1) & outcome::EPOCH_MASK;
+        self.next_epoch();
         self.late_term_told = false;
         self.scrub.clear();
+    }
+
+    fn next_epoch(&mut self) {
+        self.epoch = self.epoch.wrapping_add(1) & outcome::EPOCH_MASK;
+        // Epochs come round; outcomes do not stay away for that long.
+        self.follow.discarded_in = self.follow.discarded_in.filter(|&epoch| epoch != self.epoch);
     }
 
     /// The partner was heard or lost. One that comes back in the same process is repaired where it
@@ -198,7 +209,8 @@ impl Stream {
             Role::Leading => self.begin_bulk(now),
             Role::Following => {
                 self.table.forget_sequence();
-                self.follow.restart(self.table.total().1);
+                self.next_epoch();
+                self.follow.restart(self.epoch, self.table.total().1);
             }
             Role::Resting => {}
         }
@@ -228,8 +240,11 @@ impl Stream {
     /// Drops every mirrored session here: they are of another lineage.
     pub fn discard(&mut self, sink: &mut impl Sink) {
         sink.purge();
+        self.merge.clear();
         if self.role == Role::Following {
             self.table.reset();
+            self.next_epoch();
+            self.follow.discarded_in = Some(self.epoch);
             self.follow.discarded();
         }
     }

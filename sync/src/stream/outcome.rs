@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! seq:   kind 2 | epoch 6 | place among the datagram's sessions 8 | low half of its number 16 | check 32
-//! word:  the weight of the session; for a mention its place in the list of those under way
+//! word:  the weight of the session; for a mention its place in the list of those under way, for an offer
+//!        its handle at the partner
 //! ```
 
 use super::digest::Entry;
@@ -23,6 +24,8 @@ pub(super) enum Errand {
     Mention,
     /// A delete of what the scrubber found damaged.
     Scrub,
+    /// A session that the loser of a contest offers.
+    Offer,
 }
 
 /// A tag, taken apart.
@@ -41,6 +44,7 @@ impl Label {
             Errand::Record => 0_u64,
             Errand::Mention => 1,
             Errand::Scrub => 2,
+            Errand::Offer => 3,
         };
         let seq = errand << 62
             | ((self.epoch & EPOCH_MASK) as u64) << 56
@@ -54,7 +58,8 @@ impl Label {
         let errand = match tag.seq >> 62 {
             0 => Errand::Record,
             1 => Errand::Mention,
-            _ => Errand::Scrub,
+            2 => Errand::Scrub,
+            _ => Errand::Offer,
         };
         Self {
             errand,
@@ -75,12 +80,17 @@ impl Stream {
         for _ in 0..QUANTUM {
             let Some(outcome) = sink.next_outcome() else { return };
             let label = Label::of(outcome.tag);
-            self.follow.returned += u64::from(label.errand != Errand::Mention);
+            self.follow.returned += u64::from(matches!(label.errand, Errand::Record | Errand::Scrub));
             match label.errand {
-                Errand::Record if self.role == Role::Following => self.record_outcome(now, label, outcome),
+                Errand::Record if self.role == Role::Following => {
+                    self.record_outcome(now, label, outcome, sink);
+                }
                 Errand::Scrub if self.role == Role::Following => self.scrub_outcome(outcome),
                 Errand::Mention if self.role == Role::Leading && label.epoch == self.epoch => {
                     self.mention_outcome(outcome, source);
+                }
+                Errand::Offer if self.role == Role::Leading && label.epoch == self.epoch => {
+                    self.offer_outcome(outcome);
                 }
                 _ => {}
             }
@@ -88,10 +98,27 @@ impl Stream {
         self.follow.hurry = true;
     }
 
-    fn record_outcome(&mut self, now: Micros, label: Label, outcome: Outcome) {
-        let current = label.epoch == self.epoch;
+    /// It was handed over in this epoch or since.
+    fn is_since(&self, epoch: u8, label: Label) -> bool {
+        let age = |epoch: u8| self.epoch.wrapping_sub(epoch) & EPOCH_MASK;
+        age(label.epoch) <= age(epoch)
+    }
+
+    /// What was handed over before the mirror was thrown away went with it, or came just after: memory
+    /// says which. While it is being emptied nothing counts; everything is counted after that.
+    fn old_outcome(&mut self, outcome: Outcome, touched: u64, sink: &mut impl Sink) {
+        if let (Applied::Installed { handle, .. }, false) = (outcome.applied, sink.purging()) {
+            self.count_one(handle, touched, sink);
+        }
+    }
+
+    fn record_outcome(&mut self, now: Micros, label: Label, outcome: Outcome, sink: &mut impl Sink) {
+        let current = self.is_since(self.follow.window_epoch, label);
         let seq = if current { self.follow.applied(label.low, now) } else { None };
         let touched = seq.unwrap_or_else(|| self.follow.window.applied_through());
+        if self.follow.discarded_in.is_some_and(|epoch| !self.is_since(epoch, label)) {
+            return self.old_outcome(outcome, touched, sink);
+        }
         match outcome.applied {
             Applied::Installed { handle, displaced } => {
                 self.counters.applied += 1;
@@ -109,10 +136,15 @@ impl Stream {
                 self.counters.applied += 1;
                 self.table.remove(handle, touched);
             }
-            Applied::Held { .. } | Applied::Absent => self.counters.older_refused += 1,
+            Applied::Held { handle, .. } => {
+                self.counters.older_refused += 1;
+                self.count_one(handle, touched, sink);
+            }
+            Applied::Absent => self.counters.older_refused += 1,
             Applied::Refused(reason) => {
-                if let Some(seq) = seq {
-                    self.follow.naks.push_back(Nak { seq, index: label.index, reason: reason as u8 });
+                // A delete that is refused deletes nothing; only sessions are wanted.
+                if let Some(seq) = seq.filter(|_| outcome.tag.word != 0) {
+                    self.follow.refuse(seq, label.index, reason as u8);
                 }
             }
         }
@@ -127,20 +159,27 @@ impl Stream {
 
     /// The reasons that the partner gave, by session. A refusal clears the session from what counts as
     /// emitted: the partner does not hold it, and the digests shall say so.
-    pub(super) fn nak(&mut self, low: u16, index: u8, reason: u8) {
-        let Some(known) = Refused::from_wire(reason) else { return };
-        let Some((seq, handle)) = self.lead.flight.session_at(low, index) else { return };
+    pub(super) fn nak(&mut self, nak: &Nak) {
+        let Some(reason) = Refused::from_wire(nak.reason) else { return };
+        for index in nak.indices() {
+            if let Some((seq, handle)) = self.lead.flight.session_at(nak.seq as u16, index) {
+                self.refused(seq, handle, reason);
+            }
+        }
+    }
+
+    fn refused(&mut self, seq: u64, handle: SessionHandle, reason: Refused) {
         let entry = self.table.entry(handle);
         if !entry.is_present() || entry.seq != seq as u16 {
             return;
         }
-        self.table.set(handle, Entry::refused(reason), seq);
+        self.table.set(handle, Entry::refused(reason as u8), seq);
         self.lead.refused.set(handle.0);
-        let place = usize::from(reason) - 1;
+        let place = reason as usize - 1;
         self.lead.refusals[place] += 1;
         self.lead.refused_again = true;
         if !std::mem::replace(&mut self.lead.refusal_told[place], true) {
-            self.tell(super::Event::Unprotected { reason: known });
+            self.tell(super::Event::Unprotected { reason });
         }
     }
 
@@ -166,7 +205,7 @@ mod tests {
 
     #[test]
     fn a_tag_comes_back_as_it_went() {
-        for errand in [Errand::Record, Errand::Mention, Errand::Scrub] {
+        for errand in [Errand::Record, Errand::Mention, Errand::Scrub, Errand::Offer] {
             let label = Label { errand, epoch: 63, index: 200, low: 0xfedc, check: 0x8765_4321 };
             assert_eq!(Label::of(label.tag(9)), label);
         }

@@ -10,6 +10,7 @@ use super::flight::{Flight, Lost};
 use super::hash::BUCKETS;
 use super::marks::Marks;
 use super::mend::Mend;
+use super::message::Have;
 use super::verify::Verify;
 use super::{Config, Event, Refused, Source, Stream};
 use crate::ids::{Micros, SessionHandle};
@@ -75,6 +76,8 @@ pub(super) struct Leader {
     /// Buckets in which deletes were not sent.
     pub unknown: Marks,
     pub ends_lost: u64,
+    /// The standby's table, as it numbers them.
+    pub life: Option<u16>,
     pub verify: Verify,
     pub mend: Mend,
     /// The policy generation that most sessions have.
@@ -152,6 +155,7 @@ impl Leader {
             backlog: VecDeque::new(),
             unknown: Marks::new(BUCKETS as u32),
             ends_lost: 0,
+            life: None,
             verify: Verify::new(now),
             mend: Mend::new(),
             generation: 0,
@@ -177,6 +181,7 @@ impl Leader {
         self.refusals = [0; Refused::COUNT];
         self.refused_again = false;
         self.retrying = false;
+        self.life = None;
         self.backlog.clear();
         self.unknown.clear_all();
         self.mend.clear();
@@ -354,14 +359,13 @@ impl Stream {
     }
 
     /// The standby says what it has. One that lost its completeness unseen from here gets a new proof.
-    pub(super) fn standby_has(&mut self, mirror: Mirror, acked: u64, now: Micros) {
-        let told = self.lead.mark_sent.is_some_and(|(seq, _)| seq <= acked);
-        if told
-            && self.lead.mark.is_none()
-            && self.lead.shown == Mirror::Complete
-            && mirror != Mirror::Complete
-        {
-            self.lead.shown = mirror;
+    pub(super) fn standby_has(&mut self, have: &Have, acked: u64, now: Micros) {
+        let before = self.lead.life.replace(have.life);
+        let discarded = before.is_some_and(|life| life != have.life);
+        let told = self.lead.mark.is_none() && self.lead.mark_sent.is_some_and(|(seq, _)| seq <= acked);
+        let complete = [self.lead.shown, have.mirror].map(|mirror| mirror == Mirror::Complete);
+        if discarded || told && complete == [true, false] {
+            self.lead.shown = have.mirror;
             self.prove_again(now);
         }
     }

@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 
 use super::compare::Answers;
-use super::message::{Have, Mark, Nak, kind};
+use super::message::{Have, Mark, Nak, kind, read_handles};
 use super::outcome::{Errand, Label};
 use super::tombstones::Tombstones;
 use super::window::{Admission, Window};
-use super::{Config, Event, Role, Sink, Stream};
+use super::{Config, Event, Role, Sink, Source, Stream};
 use crate::datagram::{Ack, Malformed, Prefix};
 use crate::ids::{Micros, Seq};
 use crate::membership::Mirror;
@@ -40,6 +40,14 @@ pub(super) struct Follower {
     pub hurry: bool,
     /// Handles below this are counted; nothing when all are.
     pub counting: Option<u32>,
+    /// How often the next one could not be read.
+    pub count_tries: u32,
+    /// The epoch in which this window began.
+    pub window_epoch: u8,
+    /// The epoch that began when the mirror was thrown away last.
+    pub discarded_in: Option<u8>,
+    /// How often the mirror was thrown away.
+    life: u16,
     /// Records handed to the owners, and outcomes that came back.
     pub handed: u64,
     pub returned: u64,
@@ -61,6 +69,10 @@ impl Follower {
             ack_delay: config.ack_delay,
             hurry: false,
             counting: None,
+            count_tries: 0,
+            window_epoch: 0,
+            discarded_in: None,
+            life: 0,
             handed: 0,
             returned: 0,
             answers: Answers::new(),
@@ -72,7 +84,8 @@ impl Follower {
     }
 
     /// A new sequence begins; so many sessions are held.
-    pub fn restart(&mut self, held: u32) {
+    pub fn restart(&mut self, epoch: u8, held: u32) {
+        self.window_epoch = epoch;
         self.window.reset();
         self.tombstones.clear();
         self.naks.clear();
@@ -89,7 +102,10 @@ impl Follower {
 
     /// The mirror was thrown away; what its owners still hold is counted when they are done.
     pub fn discarded(&mut self) {
+        // What was said of it is void.
+        self.answers.clear();
         self.mirror = Mirror::None;
+        self.life = self.life.wrapping_add(1);
         self.counting = Some(0);
         self.hurry = true;
     }
@@ -108,6 +124,25 @@ impl Follower {
             self.completed(now);
         }
         Some(seq)
+    }
+
+    /// An owner could not take a session. In the order of the datagrams, since an ack may not have room
+    /// for all.
+    pub fn refuse(&mut self, seq: u64, index: u8, reason: u8) {
+        let block = index >> 6;
+        let places = 1 << (index & 63);
+        let at = self.naks.partition_point(|nak| nak.seq <= seq);
+        let same = |nak: &&mut Nak| (nak.seq, nak.reason, nak.block) == (seq, reason, block);
+        match self.naks.iter_mut().take(at).rev().take_while(|nak| nak.seq == seq).find(same) {
+            Some(nak) => nak.places |= places,
+            None => self.naks.insert(at, Nak { seq, reason, block, places }),
+        }
+    }
+
+    /// Records of datagrams that were passed are still with their owners: what is held is not yet what
+    /// it will be, and the active node does not know of them any more.
+    pub const fn has_strays(&self) -> bool {
+        self.handed - self.returned > self.window.pending()
     }
 
     fn completed(&mut self, now: Micros) {
@@ -141,7 +176,7 @@ impl Stream {
             self.table.reset();
             self.follow.counting = Some(0);
         }
-        self.follow.restart(self.table.handles());
+        self.follow.restart(self.epoch, self.table.handles());
         self.follow.hurry = true;
         // The partner may be waiting for a sign.
         self.follow.ack_by(now);
@@ -215,7 +250,10 @@ impl Stream {
             self.counters.refused_tombstones += 1;
             return;
         }
-        if self.follow.naks.len() + records as usize > self.max_naks() {
+        // Of what is refused later than this, an ack says as much as it has room for.
+        let sessions = (records - deletes).div_ceil(64) as usize;
+        if sessions > 0 && !self.follow.naks.is_empty() && self.follow.naks.len() + sessions > self.max_naks()
+        {
             self.counters.refused_naks += 1;
             return;
         }
@@ -237,10 +275,9 @@ impl Stream {
         self.control(seq, bytes);
     }
 
-    /// Refusals that fit into one ack.
-    fn max_naks(&self) -> usize {
-        let space = self.config.max_body.saturating_sub(Ack::LEN + 255 + 64);
-        (space / 2 / Nak::LEN).max(MAX_SESSIONS as usize)
+    /// Refusals that always fit into one ack.
+    const fn max_naks(&self) -> usize {
+        self.config.max_body.saturating_sub(Ack::LEN + 255 + 64) / Nak::LEN
     }
 
     /// Hands all records to their owners: how many outcomes are to come. `None` if a ring was full although
@@ -303,35 +340,51 @@ impl Stream {
                 }
                 kind::DIGESTS => self.digests(seq, run.body),
                 kind::ASK => self.asked(run.body),
+                kind::TAKEN => self.offers_taken(read_handles(run.body)),
+                kind::MERGED => self.merge_over(),
                 _ => self.counters.skipped += 1,
             }
         }
     }
 
     /// The next ack, if one is due.
-    pub(super) fn transmit_ack(&mut self, now: Micros, body: &mut [u8]) -> Option<usize> {
-        if self.follow.ack_deadline() > now {
+    pub(super) fn transmit_ack(
+        &mut self,
+        now: Micros,
+        source: &mut impl Source,
+        body: &mut [u8],
+    ) -> Option<usize> {
+        if self.follow.ack_deadline() > now && !self.merge.speaks(now) {
             return None;
         }
         let length = body.len().min(self.config.max_body);
         let body = body.get_mut(..length)?;
         let mut bitmap = [0; 255];
-        let bits = self.follow.window.bitmap(&mut bitmap);
-        let cumulative = Seq(self.follow.window.applied_through());
+        let mut bits = self.follow.window.bitmap(&mut bitmap);
+        let mut cumulative = Seq(self.follow.window.applied_through());
+        // What was refused and cannot be said must not be acknowledged.
+        let naks = self.follow.naks.len().min(self.max_naks());
+        if let Some(unsaid) = self.follow.naks.get(naks) {
+            bits = 0;
+            cumulative = cumulative.min(Seq(unsaid.seq - 1));
+        }
         let ack = Ack { cumulative, window: self.follow.room, bitmap: &bitmap[..bits], runs: &[] };
         let used = ack.write(body)?;
         let mut writer = RecordWriter::new(body.get_mut(used..)?, crate::record::Shared::default());
         let (sum, sessions) = self.table.total();
-        let have = Have { term: self.term, mark: Mark { mirror: self.follow.mirror, sessions, sum } };
+        let (mirror, life) = (self.follow.mirror, self.follow.life);
+        let received = self.follow.window.received_through();
+        let have = Have { term: self.term, mirror, life, received, sessions, sum };
         let mut whole = writer.push_raw(kind::HAVE, have.write().bytes());
-        for nak in &self.follow.naks {
-            whole &= writer.push_raw(kind::NAK, &nak.write());
+        for nak in self.follow.naks.iter().take(naks) {
+            whole &= writer.push_raw(kind::NAK, nak.write().bytes());
         }
         if !whole {
-            // A path with less room than a stream needs: what cannot be said must not be acknowledged.
+            // The caller lent less than the least body.
             return None;
         }
         self.follow.answers.write(&mut writer, now);
+        self.write_offers(&mut writer, source, now);
         let used = used + writer.len();
         self.follow.ack_at = None;
         self.follow.applied_since_ack = 0;

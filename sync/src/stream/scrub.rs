@@ -18,6 +18,8 @@ use crate::record::{Delete, Record, Session};
 const SWEEP_QUANTUM: u32 = 8_192;
 /// Suspects at a time; further ones are found in the next pass.
 const SUSPECTS: usize = 256;
+/// Turns that the count waits for an owner to leave a session alone.
+const COUNT_TRIES: u32 = 1_000;
 /// How long a suspect is left alone.
 const PROBATION: Micros = Micros::from_millis(20);
 /// Between two looks.
@@ -118,7 +120,9 @@ impl Stream {
     /// The active node's share.
     pub(super) fn scrub_leading(&mut self, now: Micros, source: &mut impl Source) {
         while let Some(suspect) = self.scrub.next_suspect(now, u64::MAX) {
-            self.judge_leading(suspect, source);
+            if let Some(bucket) = self.judge_leading(suspect, source) {
+                self.damaged(suspect.handle, bucket, Damage::Unmarked);
+            }
         }
         let sweeping = self.is_sweeping();
         for _ in 0..self.quantum(now) {
@@ -130,6 +134,7 @@ impl Stream {
             }
             let suspect = Suspect { handle, entry, seen: seen.map(|word| (word, 0)), at: now, handed: 0 };
             if sweeping {
+                // What is looked for now is known to be there: ends that found no room.
                 self.judge_leading(suspect, source);
             } else {
                 self.scrub.suspect(suspect);
@@ -150,20 +155,25 @@ impl Stream {
 
     fn is_suspicious(&self, handle: SessionHandle, entry: Entry, seen: Option<u64>) -> bool {
         let emitted = entry.is_present().then_some(entry.word);
+        if seen.is_none() {
+            // A mark would find nothing to send.
+            return emitted.is_some();
+        }
         let known = self.lead.refresh.contains(handle.0)
             || self.lead.lost.contains(handle.0)
             || self.lead.repair.contains(handle.0)
             || entry.refusal().is_some();
-        let reached = self.walked().is_none_or(|walked| handle.0 < walked);
+        let reached = entry.is_present() || self.walked().is_none_or(|walked| handle.0 < walked);
         emitted != seen && !known && reached
     }
 
-    fn judge_leading(&mut self, suspect: Suspect, source: &mut impl Source) {
+    /// The bucket of what is really wrong, which is put right.
+    fn judge_leading(&mut self, suspect: Suspect, source: &mut impl Source) -> Option<u16> {
         let Suspect { handle, entry, seen, .. } = suspect;
-        let Some(again) = self.read_own(handle, source) else { return };
+        let again = self.read_own(handle, source)?;
         let same = self.table.entry(handle) == entry && again == seen.map(|(word, _)| word);
         if !same || !self.is_suspicious(handle, entry, again) {
-            return;
+            return None;
         }
         let bucket = bucket_of(again.unwrap_or(entry.word));
         if again.is_some() {
@@ -173,7 +183,7 @@ impl Stream {
             self.table.remove(handle, 0);
             self.lead.unknown.set(u32::from(bucket));
         }
-        self.damaged(handle, bucket, Damage::Unmarked);
+        Some(bucket)
     }
 
     /// The standby's share.
@@ -273,25 +283,35 @@ impl Stream {
         self.damaged(handle, bucket, damage);
     }
 
+    /// Takes what is held into account, if nothing is known of the handle.
+    /// False if it cannot be read now.
+    pub(super) fn count_one(&mut self, handle: SessionHandle, touched: u64, sink: &mut impl Sink) -> bool {
+        if self.table.entry(handle).is_present() {
+            return true;
+        }
+        let Some(seen) = self.look(handle, sink) else { return false };
+        if let Some(session) = seen {
+            let (word, check) = self.weigh(&session);
+            let mut entry = Entry::present(word, check, 0);
+            entry.settle(check);
+            self.table.set(handle, entry, touched);
+        }
+        true
+    }
+
     /// A node that was active before, or whose mirror was kept, counts what it holds.
     fn count_own(&mut self, sink: &mut impl Sink) {
         let Some(from) = self.follow.counting else { return };
         let to = self.table.handles().min(from.saturating_add(SWEEP_QUANTUM));
         let mut at = from;
         while at < to {
-            let handle = SessionHandle(at);
-            if !self.table.entry(handle).is_present() {
-                match self.look(handle, sink) {
-                    None => break,
-                    Some(None) => {}
-                    Some(Some(session)) => {
-                        let (word, check) = self.weigh(&session);
-                        let mut entry = Entry::present(word, check, 0);
-                        entry.settle(check);
-                        self.table.set(handle, entry, 0);
-                    }
-                }
+            let counted = self.count_one(SessionHandle(at), 0, sink);
+            self.follow.count_tries += u32::from(!counted);
+            if !counted && self.follow.count_tries < COUNT_TRIES {
+                break;
             }
+            // What nobody can read the slow pass will find in the end.
+            self.follow.count_tries = 0;
             at += 1;
         }
         self.follow.counting = (at < self.table.handles()).then_some(at);

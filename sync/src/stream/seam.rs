@@ -46,6 +46,11 @@ pub trait Source {
     fn waiting(&self) -> u32;
     /// A consistent copy of a session.
     fn read(&mut self, handle: SessionHandle) -> Reading;
+    /// The same of a session of which packets were seen since the nodes lost each other, and of no other
+    /// one; `two_way` says whether they came from both ends since (decision 35).
+    fn since_split(&mut self, _handle: SessionHandle) -> Reading {
+        Reading::Nothing
+    }
 }
 
 /// What the stream wants to know again when the owner has acted. The owner hands it back unread.
@@ -132,6 +137,13 @@ pub trait Sink {
     /// if the owner's ring is full: nothing was taken, and the caller comes again (decision 13).
     #[must_use]
     fn hand(&mut self, record: &Record, tag: Tag) -> bool;
+    /// Offers a session of the other node to its owner here, on a node that is active itself and won a
+    /// contest (decision 35): inserted if it is missing and a rule admits it, kept or replaced if not. Any
+    /// outcome will do. False if the owner's ring is full: it is offered again.
+    #[must_use]
+    fn adopt(&mut self, _session: &crate::record::Session, _tag: Tag) -> bool {
+        false
+    }
     /// How many more records the fullest owner's ring takes.
     fn room(&self) -> u32;
     /// The next outcome.

@@ -155,6 +155,12 @@ pub struct Counters {
     pub mentions: u64,
     /// Mentions that found no room and come again.
     pub mentions_dropped: u64,
+    /// Sessions offered after a contest was lost, repetitions included.
+    pub offered: u64,
+    /// Offers of the loser that owners have answered.
+    pub offers_taken: u64,
+    /// Offers that found no room and come again.
+    pub offers_dropped: u64,
     /// Comparisons of all digests that ended.
     pub rounds: u64,
     /// Handles that the scrubber looked at.

@@ -40,6 +40,8 @@ struct Draft<'b> {
     writer: RecordWriter<'b>,
     seq: u64,
     readings: u32,
+    /// Sessions and deletes that it may still take.
+    records: u32,
     now: Micros,
 }
 
@@ -62,7 +64,7 @@ impl Stream {
         }
         match self.role {
             Role::Resting => None,
-            Role::Following => self.transmit_ack(now, body).map(|used| (Kind::Ack, used)),
+            Role::Following => self.transmit_ack(now, source, body).map(|used| (Kind::Ack, used)),
             Role::Leading => self.transmit_data(now, source, body).map(|used| (Kind::Data, used)),
         }
     }
@@ -81,7 +83,8 @@ impl Stream {
         let prefix = Prefix { seq: Seq(seq), floor: Seq(self.lead.flight.floor()), shared };
         let space = prefix.write(body.get_mut(..length)?)?;
         let writer = RecordWriter::new(space, shared);
-        let mut draft = Draft { writer, seq, readings: READINGS, now };
+        let records = self.lead.flight.allowance();
+        let mut draft = Draft { writer, seq, readings: READINGS, records, now };
         let full = self.fill(source, &mut draft);
         self.lead.hurry = full || draft.exhausted();
         if draft.writer.is_empty() {
@@ -98,6 +101,9 @@ impl Stream {
     /// True if the datagram is full.
     fn fill(&mut self, source: &mut impl Source, draft: &mut Draft<'_>) -> bool {
         self.lead.drained = false;
+        if self.fill_taken(&mut draft.writer) || self.is_merging() {
+            return false;
+        }
         let full = self.fill_deletes(source, draft)
             || self.fill_control(draft)
             || self.fill_changes(source, draft)
@@ -130,9 +136,10 @@ impl Stream {
 
     fn write_delete(&mut self, delete: Delete, draft: &mut Draft<'_>) -> bool {
         let before = draft.writer.len();
-        if !draft.writer.push(&Record::Delete(delete)) {
+        if draft.records == 0 || !draft.writer.push(&Record::Delete(delete)) {
             return false;
         }
+        draft.records -= 1;
         self.table.touch(self.hasher.bucket(&delete.key), draft.seq);
         self.lead.flight.push_delete(delete);
         count(&mut self.counters.sent.delete, draft.writer.len() - before);
@@ -203,8 +210,8 @@ impl Stream {
 
     fn fill_lost(&mut self, source: &mut impl Source, draft: &mut Draft<'_>) -> bool {
         let rate = u64::from(self.config.resync_rate);
-        while !draft.exhausted() && !self.lead.lost.is_empty() {
-            if !self.lead.resync_credit.may_spend(rate, draft.now) {
+        for _ in 0..self.lead.lost.len() {
+            if draft.exhausted() || !self.lead.resync_credit.may_spend(rate, draft.now) {
                 return false;
             }
             let Some(handle) = self.lead.lost.take_next().map(SessionHandle) else { return false };
@@ -221,7 +228,10 @@ impl Stream {
     }
 
     fn fill_repair(&mut self, source: &mut impl Source, draft: &mut Draft<'_>) -> bool {
-        while !draft.exhausted() {
+        for _ in 0..self.lead.repair.len() {
+            if draft.exhausted() {
+                return false;
+            }
             let Some(handle) = self.lead.repair.take_next().map(SessionHandle) else { return false };
             if self.emit(handle, Cause::Repair, source, draft) == Emitted::Full {
                 self.lead.repair.set(handle.0);
@@ -262,7 +272,7 @@ impl Stream {
         source: &mut impl Source,
         draft: &mut Draft<'_>,
     ) -> Emitted {
-        if self.lead.flight.open_sessions() >= MAX_SESSIONS {
+        if self.lead.flight.open_sessions() >= MAX_SESSIONS || draft.records == 0 {
             return Emitted::Full;
         }
         draft.readings = draft.readings.saturating_sub(1);
@@ -274,7 +284,12 @@ impl Stream {
             }
             Reading::Busy => {
                 self.counters.busy += 1;
-                self.mark_changed(handle);
+                // Later, and for the same reason: what is only changed may be the same as what was lost.
+                match cause {
+                    Cause::Lost => self.lead.lost.set(handle.0),
+                    Cause::Repair => self.lead.repair.set(handle.0),
+                    _ => self.lead.refresh.set(handle.0),
+                };
                 return Emitted::Skipped;
             }
         };
@@ -294,6 +309,7 @@ impl Stream {
         if !draft.writer.push(&Record::Session(session)) {
             return Emitted::Full;
         }
+        draft.records -= 1;
         self.unrefuse(handle);
         self.lead.lost.clear(handle.0);
         self.lead.refresh.clear(handle.0);

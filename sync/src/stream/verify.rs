@@ -14,7 +14,7 @@ use crate::ids::Micros;
 use crate::record::RecordWriter;
 
 /// Sums that are asked about at once.
-const AT_ONCE: u32 = 2_048;
+const AT_ONCE: u32 = 4_096 - SUMS as u32;
 /// After so many answers "busy" a group is looked at by bucket.
 const PATIENCE: u8 = 3;
 /// Between two questions that were not all answered with "equal".
@@ -46,6 +46,8 @@ pub(super) struct Verify {
     answered: u32,
     /// Something was neither equal nor looked at more closely.
     troubled: bool,
+    /// Something was learned.
+    moved: bool,
     pause: Micros,
     /// This round goes over everything.
     full: bool,
@@ -71,6 +73,7 @@ impl Verify {
             sent: 0,
             answered: 0,
             troubled: false,
+            moved: false,
             pause: PAUSE,
             full: false,
             full_due: true,
@@ -79,7 +82,9 @@ impl Verify {
         }
     }
 
+    /// Ends a round before its end. One that goes over everything is still due then.
     pub fn stop(&mut self) {
+        self.full_due |= self.full && self.stage != Stage::Idle;
         self.stage = Stage::Idle;
         self.groups.clear_all();
         self.buckets.clear_all();
@@ -120,7 +125,7 @@ impl Verify {
 
     fn ask(&mut self) {
         self.token = self.token.wrapping_add(1);
-        (self.sent, self.answered, self.troubled) = (0, 0, false);
+        (self.sent, self.answered, self.troubled, self.moved) = (0, 0, false, false);
         self.stage = Stage::Send(Level::Group, 0);
     }
 
@@ -145,6 +150,7 @@ impl Verify {
         self.answered += 1;
         match (level, verdict) {
             (_, Verdict::Equal) => {
+                self.moved = true;
                 marks.clear(number);
             }
             (Level::Group, Verdict::Busy) if self.busy[number as usize] < PATIENCE => {
@@ -152,15 +158,21 @@ impl Verify {
                 self.troubled = true;
             }
             (Level::Group, _) => {
+                self.moved = true;
                 self.groups.clear(number);
                 let first = number * GROUP as u32;
                 (first..first + GROUP as u32).for_each(|bucket| {
                     self.buckets.set(bucket);
                 });
             }
-            (Level::Bucket, Verdict::Differs) if quiet && !self.struck.set(number) => {
-                self.buckets.clear(number);
-                self.differs.set(number);
+            (Level::Bucket, Verdict::Differs) if quiet => {
+                self.moved = true;
+                if self.struck.set(number) {
+                    self.troubled = true;
+                } else {
+                    self.buckets.clear(number);
+                    self.differs.set(number);
+                }
             }
             (Level::Bucket, _) => self.troubled = true,
         }
@@ -172,8 +184,8 @@ impl Verify {
         if self.groups.is_empty() && self.buckets.is_empty() {
             self.stage = Stage::Idle;
         } else if self.troubled || unanswered {
+            self.pause = if self.moved { PAUSE } else { Micros(self.pause.0 * 2).min(LONGEST_PAUSE) };
             self.stage = Stage::Pause(now.after(self.pause));
-            self.pause = Micros(self.pause.0 * 2).min(LONGEST_PAUSE);
         } else {
             self.stage = Stage::Pause(now);
         }

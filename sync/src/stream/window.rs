@@ -29,16 +29,18 @@ pub(super) struct Window {
     /// Everything up to here was received or passed.
     received: u64,
     highest: u64,
+    /// Outcomes that are to come for the datagrams in the window.
+    pending: u64,
     slots: Box<[u16]>,
 }
 
 impl Window {
     pub fn new() -> Self {
-        Self { base: 0, received: 0, highest: 0, slots: vec![EMPTY; SLOTS].into() }
+        Self { base: 0, received: 0, highest: 0, pending: 0, slots: vec![EMPTY; SLOTS].into() }
     }
 
     pub fn reset(&mut self) {
-        (self.base, self.received, self.highest) = (0, 0, 0);
+        (self.base, self.received, self.highest, self.pending) = (0, 0, 0, 0);
         self.slots.fill(EMPTY);
     }
 
@@ -50,6 +52,12 @@ impl Window {
     /// Everything up to here was received or passed.
     pub const fn received_through(&self) -> u64 {
         self.received
+    }
+
+    /// Outcomes that are to come for the datagrams in the window. What was handed over beside those
+    /// belongs to datagrams that were passed.
+    pub const fn pending(&self) -> u64 {
+        self.pending
     }
 
     #[cfg(test)]
@@ -81,12 +89,15 @@ impl Window {
         if through - self.base > SLOTS as u64 {
             lost += through - self.base - SLOTS as u64;
             self.base = through - SLOTS as u64;
+            self.slots.fill(EMPTY);
+            self.pending = 0;
         }
         while self.base < through {
             self.base += 1;
             let base = self.base;
-            lost += u64::from(*self.slot(base) == EMPTY);
-            *self.slot(base) = EMPTY;
+            let slot = std::mem::replace(self.slot(base), EMPTY);
+            lost += u64::from(slot == EMPTY);
+            self.pending -= u64::from(slot.saturating_sub(DONE));
         }
         self.highest = self.highest.max(self.base);
         self.received = self.received.max(self.base);
@@ -97,6 +108,7 @@ impl Window {
     /// A datagram was received and `outcomes` of its records are to come. It must have been admitted.
     pub fn start(&mut self, seq: u64, outcomes: u16) {
         *self.slot(seq) = DONE.saturating_add(outcomes);
+        self.pending += u64::from(outcomes);
         self.highest = self.highest.max(seq);
         self.advance();
     }
@@ -110,6 +122,7 @@ impl Window {
             return None;
         }
         *self.slot(seq) -= 1;
+        self.pending -= 1;
         let complete = *self.slot(seq) == DONE;
         if complete {
             self.advance();

@@ -1,4 +1,5 @@
 mod delta;
 mod pair;
+mod random;
 mod repair;
 mod table;

@@ -105,6 +105,7 @@ impl Pair {
         let term = term(number);
         self.nodes[leader].sessions.lead(term);
         self.nodes[1 - leader].sessions.active = false;
+        self.nodes.iter_mut().for_each(|node| node.sessions.forget());
         self.nodes[leader].stream.lead(term, now);
         self.nodes[1 - leader].stream.follow(term, now);
         self.meet();

@@ -204,7 +204,8 @@ fn x_03_damage_on_the_standby_is_named_within_two_seconds_and_repaired() {
         pair.nodes[1].sessions.drop_slot(slot);
     };
     let add = |pair: &mut Pair| assert!(pair.nodes[1].sessions.touch(3_500));
-    let cases: [(&dyn Fn(&mut Pair), Damage); 4] = [
+    type Case<'a> = (&'a dyn Fn(&mut Pair), Damage);
+    let cases: [Case<'_>; 4] = [
         (&change, Damage::Changed),
         (&rule, Damage::Changed),
         (&drop, Damage::Dropped),

@@ -33,7 +33,9 @@ pub struct Sessions {
     pub active: bool,
     pub busy: HashSet<u32>,
     /// Highest version that each key ever had here by way of the stream: never older over newer.
-    pub seen: HashMap<Key, Version>,
+    seen: HashMap<Key, Version>,
+    /// Deletes that came by way of the stream: what they deleted must not come back.
+    gone: HashMap<Key, Version>,
 }
 
 pub fn key(number: u32) -> Key {
@@ -68,6 +70,7 @@ impl Sessions {
             active: false,
             busy: HashSet::new(),
             seen: HashMap::new(),
+            gone: HashMap::new(),
         }
     }
 
@@ -144,12 +147,13 @@ impl Sessions {
 
     /// Makes this node active: its versions are above all that it has.
     pub fn lead(&mut self, term: Term) {
-        self.active = true;
         self.term = term;
         self.counter += 1_000_000;
-        self.changed.clear();
-        self.marked.clear();
-        self.ended.clear();
+        if !std::mem::replace(&mut self.active, true) {
+            self.changed.clear();
+            self.marked.clear();
+            self.ended.clear();
+        }
     }
 
     /// The owner applies what was handed over.
@@ -178,7 +182,17 @@ impl Sessions {
         Applied::Held { handle: SessionHandle(slot), version: self.slots[slot as usize].unwrap().version }
     }
 
+    /// A stream of another node or term begins: what it says need not be newer.
+    pub fn forget(&mut self) {
+        self.seen.clear();
+        self.gone.clear();
+    }
+
     fn apply_delete(&mut self, delete: &Delete, held: Option<u32>) -> Applied {
+        if !delete.exact {
+            let gone = self.gone.entry(delete.key).or_default();
+            *gone = delete.version.max(*gone);
+        }
         let Some(slot) = held else { return Applied::Absent };
         let version = self.slots[slot as usize].unwrap().version;
         let goes = if delete.exact { version == delete.version } else { version <= delete.version };
@@ -203,6 +217,8 @@ impl Sessions {
         let seen = self.seen.entry(session.key).or_default();
         assert!(session.version >= *seen, "an older session came back: {session:?}");
         *seen = session.version;
+        let gone = self.gone.get(&session.key).is_some_and(|gone| session.version <= *gone);
+        assert!(!gone, "a deleted session came back: {session:?}");
         let slot = self.free.pop().unwrap();
         self.slots[slot as usize] = Some(*session);
         self.index.insert(session.key, slot);
