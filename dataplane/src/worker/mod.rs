@@ -107,12 +107,15 @@ impl Worker {
         let now = self.parts.clock.ticks(cycles);
         self.parts.snapshots.refresh();
         let mut work = Work::default();
-        match self.follow_role(now, cycles) {
+        let intake = self.follow_role(now, cycles);
+        match intake {
             Intake::Open => self.receive(now, &mut work),
-            Intake::Parked => {}
             Intake::Stale => self.discard_stale(now, &mut work),
+            Intake::Parked => {}
         }
-        self.take_handed(now, &mut work);
+        if intake != Intake::Parked {
+            self.take_handed(now, &mut work);
+        }
         self.send_for_others(&mut work);
         self.read_mail(now, &mut work);
         let WorkerParts { engine, io, snapshots, stats, partner, .. } = &mut self.parts;
@@ -173,8 +176,14 @@ impl Worker {
     /// bursts that came in by one port.
     #[inline(always)]
     fn take_handed(&mut self, now: Ticks, work: &mut Work) {
-        let WorkerParts { engine, io, handed, snapshots, .. } = &mut self.parts;
+        let WorkerParts { engine, io, handed, snapshots, partner, .. } = &mut self.parts;
         let snapshot = snapshots.current().0;
+        let mut process = |ingress, burst: &mut Burst<Mbuf>| {
+            if let Some(partner) = partner.as_ref() {
+                partner.redirect(snapshot, ingress, burst, io);
+            }
+            engine.process_handed_over(now, snapshot, ingress, burst, io);
+        };
         for ring in handed {
             if ring.is_empty() {
                 continue;
@@ -184,12 +193,12 @@ impl Worker {
                 let Ok(Handed { port, frame }) = ring.pop() else { break };
                 work.other += 1;
                 if port != ingress || self.burst.is_full() {
-                    engine.process_handed_over(now, snapshot, ingress, &mut self.burst, io);
+                    process(ingress, &mut self.burst);
                     ingress = port;
                 }
                 self.burst.push(frame);
             }
-            engine.process_handed_over(now, snapshot, ingress, &mut self.burst, io);
+            process(ingress, &mut self.burst);
         }
     }
 
