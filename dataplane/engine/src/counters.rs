@@ -60,6 +60,7 @@ reasons! {
         WorkerRingFull, "worker-ring-full", "The ring to the worker that owns the session was full.";
         TransmitFull, "transmit-full", "The port's transmit queue was full.";
         PolicyChanged, "policy-changed", "The session's rule no longer admits it: the session was ended.";
+        SessionEnding, "session-ending", "The session is being ended on command: nothing of it is forwarded any more.";
         Standby, "standby", "This node is not the active one: it forwards nothing.";
         LeaseExpired, "lease-expired", "The active role was not renewed in time: nothing is forwarded until it is.";
         CoreRingFull, "core-ring-full", "A datagram of the partner's that found the ring to the sync core full.";
@@ -154,7 +155,7 @@ reasons! {
         IcmpErrorsForwarded, "icmp-errors-forwarded", "ICMP errors that belong to a session, forwarded.";
         IcmpErrorsSent, "icmp-errors-sent", "ICMP errors that this node sent.";
         IcmpErrorsLimited, "icmp-errors-limited", "ICMP errors and resets not sent because of the rate limit.";
-        ResetsSent, "resets-sent", "TCP resets sent for a reject rule.";
+        ResetsSent, "resets-sent", "TCP resets sent for a reject rule or to the ends of a session that was ended on command.";
         PendingQueued, "pending-queued", "Packets that waited for a neighbour's MAC address.";
         EventsLost, "control-events-lost", "Notices to the control thread that found its ring full.";
         ToCore, "partner-datagrams", "Datagrams of the partner's that came in over data ports, passed to the sync core.";
@@ -166,7 +167,7 @@ reasons! {
         MirrorRemoved, "mirror-removed", "Mirrored sessions that ended on the other node.";
         Relearned, "tcp-relearned", "Taken-over TCP connections whose numbers are known again: every segment is checked.";
         RstVerified, "rst-verified", "Resets on taken-over connections that the other end's numbers confirmed.";
-        ProbesSent, "rst-probes-sent", "Bare ACKs that ask the claimed sender of a reset that was held back.";
+        ProbesSent, "tcp-probes-sent", "Bare ACKs that ask an end of a connection for its numbers: about a reset that was held back, or before it is reset.";
         UnknownReset, "unknown-resets-sent", "TCP segments of unknown connections answered with a reset after a takeover.";
         Redirected, "strays-redirected", "Frames for the active node that came here after a switchover, sent on to it.";
         Dropped, "sessions-dropped", "Sessions dropped without an end of their own: local ones on a node that is no longer active, or a mirror that was emptied.";

@@ -70,6 +70,18 @@ impl EventLog {
                     "packet refused"
                 );
             }
+            Notice::SessionReset { key, reset: [from_reset, to_reset] } => {
+                let Parties { proto, from, to } = parties(key);
+                tracing::info!(
+                    event = "session-reset",
+                    proto,
+                    from,
+                    to,
+                    from_reset,
+                    to_reset,
+                    "session ended on command"
+                );
+            }
             Notice::NeighbourWanted { .. } | Notice::NeighbourHeard { .. } => {}
         }
     }

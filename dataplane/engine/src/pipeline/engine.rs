@@ -1,5 +1,6 @@
 //! The engine of one worker: its shard, and the stages that a burst passes.
 
+use super::ending::Endings;
 use super::mirror::RecentlyWanted;
 use super::pending::Pending;
 use super::replies::RateLimit;
@@ -62,6 +63,7 @@ pub struct Engine<B> {
     pub(super) left: Option<Ticks>,
     pub(super) wanted: RecentlyWanted,
     pub(super) probed: Probed,
+    pub(super) endings: Endings,
     pub(super) strays: Option<Strays>,
     lanes: Option<Box<[Lane; BURST]>>,
     timeouts: Option<Timeouts>,
@@ -130,6 +132,7 @@ impl<B: PacketBuf> Engine<B> {
             left: None,
             wanted: RecentlyWanted::default(),
             probed: Probed::default(),
+            endings: Endings::default(),
             strays: None,
             lanes: Some(Box::new([blank; BURST])),
             timeouts: None,
@@ -399,6 +402,7 @@ impl<B: PacketBuf> Engine<B> {
                 log_end(entry, counters, notices);
             },
         );
+        self.further_endings(now, snapshot, io);
         self.settle_pending(now, snapshot, io);
         let population = self.shard.population();
         self.counters.set_gauges(&population, self.pending.len(), population.relaxed);
@@ -413,7 +417,7 @@ impl<B: PacketBuf> Engine<B> {
         self.end(slot, now)
     }
 
-    fn end(&mut self, slot: Slot, now: Ticks) -> bool {
+    pub(super) fn end(&mut self, slot: Slot, now: Ticks) -> bool {
         if let Some(entry) = self.shard.entry(slot).filter(|entry| entry.in_use()) {
             log_end(entry, &self.counters, &mut self.notices);
         }

@@ -44,8 +44,16 @@ impl<B: PacketBuf> Engine<B> {
         let adjacency = cx.snapshot.neighbours.get(next_hop).filter(|a| a.state == AdjacencyState::Resolved);
         let mtu = match adjacency {
             Some(adjacency) => adjacency.mtu,
-            None if entry.path().flags & flags::INERT != 0 && !self.rebind(cx, slot, entry) => return,
-            None => mtu_towards(cx, desc),
+            None => {
+                let flags = entry.path().flags;
+                if flags & flags::ENDING != 0 {
+                    return self.answer_to_ending(cx, desc, (slot, dir), entry, &frame, io);
+                }
+                if flags & flags::INERT != 0 && !self.rebind(cx, slot, entry) {
+                    return;
+                }
+                mtu_towards(cx, desc)
+            }
         };
         if desc.ip_len > mtu {
             return self.too_big(cx, desc, &frame, mtu, io);
@@ -267,7 +275,7 @@ impl<B: PacketBuf> Engine<B> {
             next_hops: [NextHop::NONE; 2],
             group: decision.group,
             flags: super::open::path_flags(&decision) & !flags::YOUNG
-                | entry.path().flags & (flags::YOUNG | flags::SHARED),
+                | entry.path().flags & (flags::YOUNG | flags::SHARED | flags::ENDING),
         };
         entry.update(|e| {
             e.binding(binding);

@@ -142,6 +142,9 @@ impl<B: PacketBuf> Engine<B> {
         if entry.binding().generation != cx.snapshot.generation && !self.rebind(cx, slot, entry) {
             return;
         }
+        if entry.path().flags & crate::table::flags::ENDING != 0 {
+            return self.counters.dropped(Refusal::SessionEnding.into());
+        }
         let Some((hit, _)) = way_to(cx.snapshot, destination(desc)) else {
             return self.counters.dropped(Refusal::NoRoute.into());
         };

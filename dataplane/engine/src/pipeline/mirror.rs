@@ -88,6 +88,7 @@ impl<B: PacketBuf> Engine<B> {
         if self.shard.is_serving() {
             self.left = Some(now);
         }
+        self.stop_endings();
         self.shard.stop_serving();
         self.doomed.clear();
         self.role = RoleView::Standby;

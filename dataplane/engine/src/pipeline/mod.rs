@@ -8,6 +8,7 @@
 //!
 //! The engine owns no I/O: it gets packets, and gives them to a [`PacketIo`].
 
+mod ending;
 mod engine;
 mod forward;
 mod local;
@@ -86,6 +87,15 @@ pub enum Notice {
         rule: RuleId,
         /// Bytes from the initiator and from the responder.
         bytes: [u64; 2],
+    },
+    /// A session was ended on command, with word to its ends.
+    SessionReset {
+        /// The initiator's key.
+        key: FlowKey,
+        /// For the initiator and the responder: it was sent a reset at exactly the number that it expects,
+        /// or has said that it has no such connection. False if it did not answer, and for sessions that
+        /// need no reset.
+        reset: [bool; 2],
     },
     /// A rule with `log = true` refused a packet.
     Refused {

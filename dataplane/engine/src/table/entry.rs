@@ -61,6 +61,8 @@ pub mod flags {
     /// Mirrored under a rule that this node does not know: to be asked for before anything passes
     /// (decision 27). Never with next hops.
     pub const INERT: u8 = 16;
+    /// On its way out: nothing of it is forwarded any more (decision 41). Never with next hops.
+    pub const ENDING: u8 = 32;
 }
 
 /// What a session is bound to: rule, zones and generation of the policy that let it in.

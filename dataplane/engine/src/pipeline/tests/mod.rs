@@ -12,6 +12,7 @@ mod step;
 
 mod burst;
 mod capacity;
+mod ending;
 mod errors;
 mod garbage;
 mod mirror;

@@ -169,7 +169,7 @@ fn x_07_a_reset_that_nothing_confirms_is_held_back_and_its_sender_asked() {
             let rst = talk.frame(from, RST, talk.next[from], 0);
             pair.b().idle(1_000).sent.clear();
             let (out, probe) =
-                pair.b().send(ingress, &rst).answered(ingress, &["tcp-rst-unverified", "rst-probes-sent"]);
+                pair.b().send(ingress, &rst).answered(ingress, &["tcp-rst-unverified", "tcp-probes-sent"]);
             assert_eq!(probe.key, rst.key().reversed());
             assert_eq!((probe.tcp.flags, probe.tcp.payload_len, probe.tcp.ack), (ACK, 0, talk.next[from]));
             assert_eq!(

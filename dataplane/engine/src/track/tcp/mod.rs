@@ -365,6 +365,19 @@ impl TcpConn {
         self
     }
 
+    /// True if there is nothing to reset: the handshake is under way, or the connection is over.
+    pub(crate) fn is_over_or_half_open(&self) -> bool {
+        self.state.is_half_open() || matches!(self.state, TcpState::Closed | TcpState::TimeWait)
+    }
+
+    /// The numbers at which the initiator and the responder can be reset, if they are known exactly:
+    /// nothing is in flight, so each end expects what the other one would send next.
+    pub(crate) fn exact_resets(&self) -> Option<[u32; 2]> {
+        let [i, r] = &self.halves;
+        let is_exact = !self.known.iter().any(|known| known.is_relaxed()) && (i.ack, r.ack) == (r.end, i.end);
+        is_exact.then_some([i.ack, r.ack])
+    }
+
     /// What the other node hears of as soon as it changes.
     fn told_state(&self) -> (TcpState, u16, bool) {
         let is_relaxed = self.known.iter().any(|known| known.is_relaxed());
