@@ -1,7 +1,10 @@
 //! The command line. What is written here is also the reference in `docs/ha-ctl.md`.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use proto::{AddressFilter, Command, DEFAULT_SESSION_ROWS, MAX_SESSION_ROWS, Protocol, SessionsArgs};
+use proto::{
+    AddressFilter, Command, DEFAULT_SESSION_ROWS, EventsArgs, ForceArgs, ForcedRole, MAX_EVENTS,
+    MAX_SESSION_ROWS, MAX_TERMINATED, Protocol, SessionHandle, SessionsArgs, TerminateArgs, WaitArgs,
+};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +12,8 @@ use std::time::Duration;
 #[derive(Parser, Debug)]
 #[command(name = "ha-ctl", version, max_term_width = 100)]
 #[command(after_help = "\
-Exit codes: 0 done, 1 the daemon refused, 2 wrong command line, 3 the daemon cannot be reached.")]
+Exit codes: 0 done, 1 the daemon refused, 2 wrong command line, 3 the daemon cannot be reached,
+4 the two nodes differ (verify, compare).")]
 pub struct Cli {
     /// The daemon's control socket ("control-socket" in its configuration)
     #[arg(long, global = true, value_name = "PATH", env = "UNDERSTUDY_SOCKET", hide_env_values = true)]
@@ -56,6 +60,38 @@ pub enum Verb {
     Neighbours,
     /// Show the routing table
     Routes,
+    /// Prove that both nodes hold the same sessions: compare every digest now, and wait for the result
+    ///
+    /// To be asked on the active node. Exit code 4 if something differed; it is being repaired then.
+    Verify,
+    /// Show both nodes side by side, and what differs and must not
+    ///
+    /// Under traffic the two tables always differ by what is under way: "verify" proves, this shows. Exit code 4
+    /// if a line differs.
+    Compare,
+    /// Send all sessions to the partner again, without a restart
+    Resync,
+    /// Move the active role to the other node without losing a packet, and wait until it has it
+    ///
+    /// Can be asked on either node. Refused unless the other node is proven in sync.
+    Switchover,
+    /// Keep this node active or standby, whatever quality and preference say, until "unforce"
+    ///
+    /// Forcing a node active while the other one is active moves the role, if need be without its sessions: prefer
+    /// "switchover".
+    Force(ForceVerb),
+    /// Leave the role to the rules again
+    Unforce,
+    /// Show what happened to the pair, oldest first
+    ///
+    /// A node remembers its last 1,000 events. Names are stable: monitoring can rely on them.
+    Events(EventsVerb),
+    /// Watch both nodes: roles, rates, sessions, sync, paths, a line for each worker
+    Top(TopVerb),
+    /// End sessions, and say for each whether its ends were sent a reset
+    ///
+    /// Name one session by its handle, or filters that must all match, or --all. To be asked on the active node.
+    Terminate(TerminateVerb),
     /// Make this node's key for a pair, or show the public half of one
     ///
     /// Prints the public key, which goes into the partner's configuration ("partner-key"). Needs no daemon.
@@ -102,6 +138,86 @@ pub struct CountersArgs {
     pub nonzero: bool,
 }
 
+/// What to force.
+#[derive(Args, Debug)]
+pub struct ForceVerb {
+    /// What this node is to be
+    #[arg(value_name = "ROLE")]
+    pub role: RoleArg,
+}
+
+/// What a node can be forced to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum RoleArg {
+    /// Forward
+    Active,
+    /// Never forward
+    Standby,
+}
+
+/// Which events.
+#[derive(Args, Debug)]
+pub struct EventsVerb {
+    /// Go on with what happens from now on, until interrupted
+    #[arg(long)]
+    pub follow: bool,
+
+    /// Only events after this one
+    #[arg(long, value_name = "ID", default_value_t = 0)]
+    pub since: u64,
+
+    /// The newest so many at most
+    #[arg(long, value_name = "N", default_value_t = MAX_EVENTS)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_EVENTS)))]
+    pub limit: u32,
+}
+
+/// How to watch.
+#[derive(Args, Debug)]
+pub struct TopVerb {
+    /// Time between two views, 0.1 to 3600
+    #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    pub interval: Duration,
+
+    /// End after so many views (default: go on until interrupted)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+}
+
+/// Which sessions end.
+#[derive(Args, Debug)]
+#[command(group = clap::ArgGroup::new("which").required(true).multiple(true))]
+pub struct TerminateVerb {
+    /// This one, by worker and slot as "ha-ctl sessions --json" shows them
+    #[arg(long, value_name = "W/S", group = "which")]
+    pub session: Option<SessionHandle>,
+
+    /// All of them (those that match, with filters)
+    #[arg(long, group = "which")]
+    pub all: bool,
+
+    /// Only this IP protocol, by name or number
+    #[arg(long, value_name = "PROTOCOL", group = "which")]
+    pub proto: Option<Protocol>,
+
+    /// Only with this address, or one in this prefix
+    #[arg(long, value_name = "A[/LEN]", group = "which")]
+    pub address: Option<AddressFilter>,
+
+    /// Only with this port, or this ICMP identifier
+    #[arg(long, value_name = "P", group = "which")]
+    pub port: Option<u16>,
+
+    /// Only in this state
+    #[arg(long, value_name = "STATE", group = "which")]
+    pub state: Option<String>,
+
+    /// End at most this many
+    #[arg(long, value_name = "N", default_value_t = MAX_TERMINATED)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_TERMINATED)))]
+    pub limit: u32,
+}
+
 /// Which key.
 #[derive(Args, Debug)]
 pub struct KeygenArgs {
@@ -114,10 +230,11 @@ pub struct KeygenArgs {
     pub show: Option<PathBuf>,
 }
 
-impl Verb {
-    /// The request that the verb stands for; `None` if it needs no daemon.
-    pub fn command(&self) -> Option<Command> {
-        Some(match self {
+impl Cli {
+    /// The request that the verb stands for; `None` if it needs no daemon or more than one answer.
+    pub fn request(&self) -> Option<Command> {
+        let wait = WaitArgs { timeout_ms: u32::try_from(self.timeout.as_millis()).unwrap_or(u32::MAX) };
+        Some(match &self.verb {
             Verb::Status => Command::Status,
             Verb::Sessions(filter) => Command::Sessions(SessionsArgs {
                 count: filter.count,
@@ -131,8 +248,40 @@ impl Verb {
             Verb::Rules => Command::Rules,
             Verb::Neighbours => Command::Neighbours,
             Verb::Routes => Command::Routes,
-            Verb::Keygen(_) | Verb::Reference => return None,
+            Verb::Verify => Command::Verify(wait),
+            Verb::Compare => Command::Compare,
+            Verb::Resync => Command::Resync,
+            Verb::Switchover => Command::Switchover(wait),
+            Verb::Force(force) => Command::Force(ForceArgs {
+                role: match force.role {
+                    RoleArg::Active => ForcedRole::Active,
+                    RoleArg::Standby => ForcedRole::Standby,
+                },
+            }),
+            Verb::Unforce => Command::Unforce,
+            Verb::Events(args) if args.follow => return None,
+            Verb::Events(args) => {
+                Command::Events(EventsArgs { since: args.since, limit: args.limit, wait_ms: 0 })
+            }
+            Verb::Terminate(which) => Command::Terminate(TerminateArgs {
+                session: which.session,
+                all: which.all,
+                limit: which.limit,
+                proto: which.proto,
+                address: which.address,
+                port: which.port,
+                state: which.state.clone(),
+            }),
+            Verb::Top(_) | Verb::Keygen(_) | Verb::Reference => return None,
         })
+    }
+
+    /// How long to wait for the answer: a daemon that waits itself gets the chance to say that it was in vain.
+    pub fn patience(&self) -> Duration {
+        match self.verb {
+            Verb::Verify | Verb::Switchover => self.timeout + Duration::from_secs(1),
+            _ => self.timeout,
+        }
     }
 }
 
@@ -165,7 +314,7 @@ mod tests {
             port: Some(53),
             state: Some("replied".into()),
         };
-        assert_eq!(cli.verb.command(), Some(Command::Sessions(expected)));
+        assert_eq!(cli.request(), Some(Command::Sessions(expected)));
     }
 
     #[test]
@@ -182,10 +331,40 @@ mod tests {
             "ha-ctl status --timeout nan",
             "ha-ctl status --json=xml",
             "ha-ctl status extra",
+            "ha-ctl force",
+            "ha-ctl force init",
+            "ha-ctl events --limit 0",
+            "ha-ctl events --since x",
+            "ha-ctl top --count 0",
+            "ha-ctl top --interval 0",
+            "ha-ctl terminate",
+            "ha-ctl terminate --limit 5",
+            "ha-ctl terminate --session 17",
+            "ha-ctl terminate --port 22 --limit 1001",
         ] {
             let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");
         }
+    }
+
+    #[test]
+    fn orders_reach_the_request() {
+        let command = |line: &str| Cli::try_parse_from(line.split(' ')).unwrap().request();
+        let wait = |timeout_ms| WaitArgs { timeout_ms };
+        assert_eq!(command("ha-ctl switchover"), Some(Command::Switchover(wait(5_000))));
+        assert_eq!(command("ha-ctl verify --timeout 0.5"), Some(Command::Verify(wait(500))));
+        let standby = ForceArgs { role: ForcedRole::Standby };
+        assert_eq!(command("ha-ctl force standby"), Some(Command::Force(standby)));
+        let events = EventsArgs { since: 7, limit: 3, wait_ms: 0 };
+        assert_eq!(command("ha-ctl events --since 7 --limit 3"), Some(Command::Events(events)));
+        let one = TerminateArgs {
+            session: Some(SessionHandle { worker: 1, slot: 17 }),
+            limit: MAX_TERMINATED,
+            ..TerminateArgs::default()
+        };
+        assert_eq!(command("ha-ctl terminate --session 1/17"), Some(Command::Terminate(one)));
+        assert_eq!(command("ha-ctl events --follow"), None);
+        assert_eq!(command("ha-ctl top --count 1"), None);
     }
 
     #[test]

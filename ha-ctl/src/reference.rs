@@ -18,6 +18,7 @@ with `--json`. The JSON is the answer's `data` as it came; its fields are descri
 | 1 | the daemon refused, and says why |
 | 2 | the command line is wrong |
 | 3 | the daemon cannot be reached, or does not answer as one |
+| 4 | the two nodes differ (`verify`, `compare`) |
 ";
 
 /// The whole reference.
@@ -83,6 +84,9 @@ fn usage(argument: &Arg) -> String {
     }
     let value =
         argument.get_value_names().and_then(|names| names.first()).map_or("VALUE", |name| name.as_str());
+    if argument.is_positional() {
+        return format!("<{value}>");
+    }
     if argument.is_require_equals_set() { format!("{name}[=<{value}>]") } else { format!("{name} <{value}>") }
 }
 

@@ -1,6 +1,7 @@
 //! Answers as tables for people: pure functions from data to text.
 
 use crate::format::{bytes, count, duration, endpoint, list, percent_of, permille, utc};
+use crate::render_pair::{pair_facts, paths};
 use comfy_table::{Cell, CellAlignment, Row, Table, presets};
 use proto::{Counters, Neighbours, Policy, Routes, Rules, SessionCounts, Sessions, Status};
 use std::fmt::Write;
@@ -28,8 +29,12 @@ pub fn status(status: &Status) -> String {
         (
             "",
             format!(
-                "tcp {}, udp {}, icmp {}, other {}",
+                "tcp {}{}, udp {}, icmp {}, other {}",
                 count(sessions.tcp),
+                match sessions.relaxed {
+                    0 => String::new(),
+                    relaxed => format!(" ({} with relaxed checks)", count(relaxed)),
+                },
                 count(sessions.udp),
                 count(sessions.icmp),
                 count(sessions.other)
@@ -64,11 +69,16 @@ pub fn status(status: &Status) -> String {
             ),
         ),
     ];
+    facts.extend(status.pair.iter().flat_map(pair_facts));
     facts.extend(status.warnings.iter().map(|warning| ("WARNING", warning.clone())));
     for (name, fact) in facts {
         line(&mut out, format_args!("{name:<10}{}", clean(&fact)));
     }
 
+    if let Some(pair) = &status.pair {
+        out.push('\n');
+        out += &paths(&pair.paths);
+    }
     out.push('\n');
     let mut workers = table(&["WORKER", "CPU", "POLLING", ">BUSY", ">SESSIONS", ">PACKETS", ">BURSTS"]);
     for worker in &status.workers {
@@ -281,13 +291,13 @@ pub fn routes(routes: &Routes) -> String {
 }
 
 /// A table without lines: it reads well, and `awk` and `grep` can work on it.
-struct Rows {
+pub(crate) struct Rows {
     table: Table,
     right: Vec<bool>,
 }
 
 /// A table with these headings; those that begin with `>` stand over numbers.
-fn table(headings: &[&str]) -> Rows {
+pub(crate) fn table(headings: &[&str]) -> Rows {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(headings.iter().map(|heading| heading.trim_start_matches('>')));
@@ -295,12 +305,12 @@ fn table(headings: &[&str]) -> Rows {
 }
 
 impl Rows {
-    fn row<const N: usize>(&mut self, cells: [String; N]) {
+    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
         self.table.add_row(Row::from(cells.iter().map(|cell| Cell::new(clean(cell))).collect::<Vec<_>>()));
     }
 
     /// The table, or `empty` in its place if it has no rows.
-    fn text(mut self, empty: &str) -> String {
+    pub(crate) fn text(mut self, empty: &str) -> String {
         if self.table.is_empty() {
             return format!("{empty}\n");
         }
@@ -316,17 +326,17 @@ impl Rows {
     }
 }
 
-fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
+pub(crate) fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
     // Writing to a string cannot fail.
     let _ = out.write_fmt(text);
     out.push('\n');
 }
 
 /// Text that a terminal cannot be steered with: control characters become spaces.
-fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]
 #[path = "render_tests.rs"]
-mod tests;
+pub(crate) mod tests;

@@ -7,7 +7,7 @@ use proto::{
     Reload, Role, Route, RouteSource, Rule, SessionCount, SessionRow, SessionUsage, Worker,
 };
 
-fn a_status() -> Status {
+pub(crate) fn a_status() -> Status {
     Status {
         node: "a".into(),
         version: "0.1.0".into(),
@@ -53,11 +53,13 @@ fn a_status() -> Status {
             udp: 190,
             icmp: 10,
             other: 0,
+            relaxed: 0,
             created_total: 41_000,
             expired_total: 39_800,
             refused_full_total: 0,
         },
         mbufs: MbufUsage { in_use: 512, total: 16_384 },
+        pair: None,
     }
 }
 
@@ -79,7 +81,7 @@ fn a_port(name: &str, device: &str, addresses: &[&str], link: bool) -> Port {
     }
 }
 
-fn side(address: &str, port: u16) -> Endpoint {
+pub(crate) fn side(address: &str, port: u16) -> Endpoint {
     Endpoint { address: address.parse().unwrap(), port }
 }
 

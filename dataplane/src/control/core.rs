@@ -6,9 +6,11 @@ use super::log::LogControl;
 use super::meters::{BusyMeter, Hits, RuleMeter};
 use super::names::Names;
 use super::neighbours::Neighbourhood;
+use super::orders::Orders;
 use super::partner::Partner;
 use super::server::{Reply, Responder, answer_line};
 use super::sessions::{Context, SessionWalk};
+use super::terminate::Terminations;
 use super::view;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -154,6 +156,8 @@ pub struct Core {
     pub(super) log: Option<LogControl>,
     pub(super) partner: Option<Partner>,
     pub(super) links: Option<LinkWatch>,
+    pub(super) orders: Orders,
+    pub(super) terminations: Terminations,
     looked: Instant,
     links_looked: Instant,
     unreclaimed: bool,
@@ -192,6 +196,8 @@ impl Core {
             pool: parts.pool,
             log: parts.log,
             partner: parts.partner,
+            orders: Orders::default(),
+            terminations: Terminations::default(),
         }
     }
 
@@ -234,7 +240,8 @@ impl Core {
     /// Everything that is due: notices, questions, tables, figures. True if notices are left over.
     pub fn turn(&mut self, now: Instant) -> bool {
         let ticks = self.clock.ticks(dpdk::cycles());
-        let left_over = self.take_notices((ticks, now)) | self.hear_partner();
+        let left_over =
+            self.take_notices((ticks, now)) | self.hear_partner(now) | self.turn_terminations(now);
         let (neighbourhood, workers) = (&mut self.neighbourhood, &mut self.workers);
         neighbourhood.tick(ticks, &mut |port, frame| post(workers, port, frame));
         if let Some(table) = self.neighbourhood.take_table(now) {
@@ -442,9 +449,12 @@ impl Responder for Core {
                     names: Arc::clone(&self.names),
                     timeouts: self.ruleset.timeouts,
                     clock: self.clock,
+                    mirroring: self.mirroring(),
                 };
                 return Reply::Walk(Box::new(SessionWalk::new(context, args)));
             }
+            Command::Terminate(args) => return self.terminate(args, Instant::now()),
+            for_pair => return self.respond_for_pair(for_pair, Instant::now()),
         };
         Reply::Line(line)
     }

@@ -85,6 +85,11 @@ impl Happenings {
         self.last
     }
 
+    /// The latest event of a name, if it is not forgotten.
+    pub fn latest(&self, name: &str) -> Option<&Happening> {
+        self.ring.iter().rev().find(|happening| happening.name == name)
+    }
+
     /// Alarms that stand.
     pub fn alarms(&self) -> &[&'static str] {
         &self.alarms

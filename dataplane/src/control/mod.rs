@@ -7,17 +7,21 @@
 mod core;
 mod events;
 mod happenings;
+mod later;
 mod link;
 pub mod log;
 mod meters;
 mod names;
 pub mod neighbours;
+mod orders;
+mod pair_view;
 mod partner;
 mod reload;
 pub mod server;
 mod sessions;
 pub mod signals;
 pub mod socket;
+mod terminate;
 mod view;
 
 pub use self::core::{Core, CoreParts, DataPort, Facts, WorkerLink};

@@ -3,8 +3,10 @@
 
 use super::core::Core;
 use super::happenings::Happenings;
+use super::sessions::Mirroring;
 use crate::launch::pair::PairControl;
 use crate::pair::{Event, Question};
+use std::time::Instant;
 use sync::ids::PathId;
 use sync::membership::{Fitness, Forwarding, Monitor, Role, quality};
 use sync::pair::Report;
@@ -48,7 +50,7 @@ impl Partner {
 
 impl Core {
     /// What the sync core told since the last turn. True if there may be more.
-    pub(super) fn hear_partner(&mut self) -> bool {
+    pub(super) fn hear_partner(&mut self, now: Instant) -> bool {
         for _ in 0..EVENTS_IN_A_ROW {
             let Some(partner) = &mut self.partner else { return false };
             let Ok(event) = partner.control.events.try_recv() else { return false };
@@ -57,8 +59,25 @@ impl Core {
                 partner.role = role;
                 self.neighbourhood.speak_as(role == Role::Active);
             }
+            self.keep_promises(&event, now);
         }
         true
+    }
+
+    /// What becomes of sessions, for their list.
+    pub(super) fn mirroring(&self) -> Mirroring {
+        let Some(partner) = &self.partner else { return Mirroring::Alone };
+        let (Some(pair), Some((_, status))) = (&self.config.pair, partner.control.shown.last()) else {
+            return Mirroring::Alone;
+        };
+        match partner.role {
+            Role::Active => Mirroring::Active {
+                node: pair.node,
+                heard: status.partner.is_some(),
+                synced: status.paths.iter().any(|path| path.in_use),
+            },
+            _ => Mirroring::Mirror,
+        }
     }
 
     /// The links of paths and ports, after they were looked at.

@@ -4,11 +4,14 @@
 //! that a client can make it keep is bounded: so many clients, one request line each, one answer each.
 //! A client's next request is not even read before its last answer has left. Long answers (the session
 //! table) are made in steps as the client takes them ([`Walk`]), and who takes nothing for
-//! [`STALL_MAX`] is disconnected.
+//! [`STALL_MAX`] is disconnected. Answers that take time are promised ([`Later`]) and looked for at each
+//! turn; who hangs up meanwhile is let go.
 
+use super::later::Later;
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use proto::{Command, Error, ErrorCode, LineBuffer, MAX_REQUEST_BYTES, Request, Response, to_line};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
@@ -37,6 +40,8 @@ pub enum Reply {
     Line(Vec<u8>),
     /// One that is made step by step.
     Walk(Box<dyn Walk>),
+    /// One that is promised.
+    Later(Later),
 }
 
 /// An answer under way.
@@ -62,6 +67,7 @@ struct Client {
     out: Vec<u8>,
     written: usize,
     walk: Option<Box<dyn Walk>>,
+    later: Option<Later>,
     /// The kernel may have more bytes for us.
     readable: bool,
     /// No further request: close when everything is written.
@@ -188,6 +194,7 @@ impl Client {
             out: Vec::new(),
             written: 0,
             walk: None,
+            later: None,
             readable: true,
             closing: false,
             active: now,
@@ -195,7 +202,7 @@ impl Client {
     }
 
     fn is_idle(&self) -> bool {
-        self.walk.is_none() && self.waiting() == 0
+        self.walk.is_none() && self.later.is_none() && self.waiting() == 0
     }
 
     fn waiting(&self) -> usize {
@@ -204,6 +211,14 @@ impl Client {
 
     fn turn(&mut self, responder: &mut impl Responder, now: Instant) -> Fate {
         for _ in 0..REQUESTS_IN_A_ROW {
+            if let Some(later) = &mut self.later {
+                match later.poll(now) {
+                    Some(line) => self.out = line,
+                    None => return if self.has_hung_up() { Fate::Gone } else { Fate::Waits },
+                }
+                self.later = None;
+                self.active = now;
+            }
             if let Some(walk) = &mut self.walk
                 && self.out.len() - self.written < WAITING_MAX
                 && walk.step(&mut self.out)
@@ -245,6 +260,7 @@ impl Client {
                     match Request::parse(line).map(|request| responder.respond(request.command)) {
                         Ok(Reply::Line(line)) => self.out = line,
                         Ok(Reply::Walk(walk)) => self.walk = Some(walk),
+                        Ok(Reply::Later(later)) => self.later = Some(later),
                         Err(error) => self.out = refusal_line(error),
                     }
                     return Ok(true);
@@ -273,6 +289,14 @@ impl Client {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// True if nobody is at the other end any more. One that will only say no more still wants its answer.
+    fn has_hung_up(&self) -> bool {
+        let mut ends = [PollFd::new(&self.stream, PollFlags::empty())];
+        let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let polled = poll(&mut ends, Some(&at_once));
+        polled.is_ok() && ends.iter().any(|end| end.revents().intersects(PollFlags::HUP | PollFlags::ERR))
     }
 
     /// Writes what the client takes now.

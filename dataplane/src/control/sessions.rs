@@ -16,6 +16,7 @@ use proto::{
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use sync::ids::{NodeId, Version};
 
 /// How long a step may take.
 const STEP: Duration = Duration::from_millis(1);
@@ -35,6 +36,26 @@ pub struct Context {
     pub timeouts: Timeouts,
     /// The time.
     pub clock: Clock,
+    /// What becomes of sessions.
+    pub mirroring: Mirroring,
+}
+
+/// What becomes of this node's sessions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mirroring {
+    /// Nobody mirrors them.
+    Alone,
+    /// This node mirrors its partner's.
+    Mirror,
+    /// The partner is to mirror them.
+    Active {
+        /// This node.
+        node: NodeId,
+        /// The partner is heard.
+        heard: bool,
+        /// Session sync has a path.
+        synced: bool,
+    },
 }
 
 /// Where a walk is.
@@ -155,7 +176,7 @@ impl Walk for SessionWalk {
     }
 }
 
-fn matches(filter: &SessionsArgs, view: &SessionView) -> bool {
+pub(super) fn matches(filter: &SessionsArgs, view: &SessionView) -> bool {
     let key = &view.keys[0];
     filter.proto.is_none_or(|wanted| wanted.0 == key.proto().0)
         && filter.port.is_none_or(|wanted| wanted == key.sport() || wanted == key.dport())
@@ -169,6 +190,7 @@ fn row(context: &Context, worker: u32, slot: u32, view: &SessionView, now: Ticks
     let key = &view.keys[0];
     let deadline = session::deadline(key.proto(), view.state, view.last_seen, &context.timeouts);
     let names = &context.names;
+    let sync = sync_state(context.mirroring, view);
     SessionRow {
         worker,
         slot,
@@ -186,20 +208,30 @@ fn row(context: &Context, worker: u32, slot: u32, view: &SessionView, now: Ticks
         bytes: PerDirection { fwd: view.bytes[0], rev: view.bytes[1] },
         version: view.version,
         group: view.path.group.0.into(),
-        replicated: false,
-        sync: why_not_replicated(view).to_owned(),
+        replicated: sync == "yes",
+        sync: sync.to_owned(),
     }
 }
 
-/// There is no partner yet; where the session would not be mirrored anyway, that is the better answer.
-fn why_not_replicated(view: &SessionView) -> &'static str {
-    if view.path.flags & flags::REPLICATE == 0 {
-        "no(rule)"
-    } else if !session::is_replicated(view.keys[0].proto(), view.state) {
-        "no(handshake)"
-    } else if view.path.flags & flags::YOUNG != 0 {
-        "no(too young)"
-    } else {
-        "no(no partner)"
+/// Whether the partner has the session, or why not (B-08). Where it would not be mirrored anyway, that is the
+/// better answer.
+fn sync_state(mirroring: Mirroring, view: &SessionView) -> &'static str {
+    let flag = |flag| view.path.flags & flag != 0;
+    match mirroring {
+        Mirroring::Mirror => return "from-sync",
+        _ if !flag(flags::REPLICATE) => return "no(rule)",
+        _ if !session::is_replicated(view.keys[0].proto(), view.state) => return "no(handshake)",
+        _ if flag(flags::YOUNG) => return "no(too young)",
+        _ => {}
+    }
+    let Mirroring::Active { node, heard, synced } = mirroring else { return "no(no partner)" };
+    // Terms are unique by the parity of the node id: who wrote this state last is in its version.
+    let own = Version(view.version).term().get() & 1 == u32::from(node.0) & 1;
+    match (heard && synced && flag(flags::SHARED), own) {
+        (true, _) => "yes",
+        (false, false) => "from-sync",
+        (false, true) if !heard => "no(no partner)",
+        (false, true) if !synced => "no(no sync path)",
+        (false, true) => "no(not sent yet)",
     }
 }

@@ -20,6 +20,12 @@ fn ask(rig: &mut Rig, command: Command) -> Value {
             while !walk.step(&mut line) {}
             line
         }
+        Reply::Later(mut later) => loop {
+            rig.settle();
+            if let Some(line) = later.poll(Instant::now()) {
+                break line;
+            }
+        },
     };
     assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1, "one line");
     let mut answer: Value = serde_json::from_slice(&line).unwrap();

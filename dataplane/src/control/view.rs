@@ -4,6 +4,7 @@
 
 use super::core::{Core, DataPort, WorkerLink};
 use super::names::DEFAULT_DENY;
+use super::pair_view;
 use crate::config::{action_text, service_text};
 use engine::counters::{DropReason, Event, Refusal};
 use engine::neighbour::AdjacencyState;
@@ -20,7 +21,7 @@ pub(super) fn status(core: &mut Core) -> proto::Status {
     proto::Status {
         node: core.config.node.name.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        role: proto::Role::Active,
+        role: pair_view::role(core),
         uptime_ms: now.duration_since(core.facts.started).as_millis() as u64,
         policy: proto::Policy {
             epoch: core.generation,
@@ -34,6 +35,7 @@ pub(super) fn status(core: &mut Core) -> proto::Status {
         ports,
         sessions: sessions(core),
         mbufs: proto::MbufUsage { in_use: core.pool.in_use().into(), total: core.pool.capacity().into() },
+        pair: pair_view::pair(core),
     }
 }
 
@@ -87,6 +89,7 @@ fn sessions(core: &Core) -> proto::SessionUsage {
         udp,
         icmp,
         other,
+        relaxed: core.workers.iter().map(|worker| worker.counters.relaxed()).sum(),
         created_total: event(core, Event::Created),
         expired_total: event(core, Event::Expired),
         refused_full_total: dropped(core, Refusal::TableFull.into()),

@@ -1,5 +1,6 @@
 //! What the answers hold. Field names are the wire's; see the crate's notes on units.
 
+use crate::PairStatus;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::net::IpAddr;
@@ -32,6 +33,9 @@ pub struct Status {
     pub sessions: SessionUsage,
     /// How many packet buffers are in use.
     pub mbufs: MbufUsage,
+    /// The pair; absent on a node that stands alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pair: Option<PairStatus>,
 }
 
 /// A node's role.
@@ -50,6 +54,8 @@ pub enum Role {
     Isolated,
     /// Unfit.
     Fault,
+    /// Restarted as the former active node; gets its sessions back first.
+    Recovering,
     /// A role that this client does not know: its daemon is newer.
     #[serde(other)]
     Unknown,
@@ -64,6 +70,7 @@ impl fmt::Display for Role {
             Role::Active => "active",
             Role::Isolated => "isolated",
             Role::Fault => "fault",
+            Role::Recovering => "recovering",
             Role::Unknown => "unknown",
         })
     }
@@ -176,6 +183,9 @@ pub struct SessionUsage {
     pub icmp: u64,
     /// Of `in_use`, other IP protocols.
     pub other: u64,
+    /// Of `in_use`, TCP whose checks are relaxed since a takeover.
+    #[serde(default)]
+    pub relaxed: u64,
     /// Ever created.
     pub created_total: u64,
     /// Ended by their timeout.
@@ -239,7 +249,7 @@ pub struct SessionRow {
     pub group: u32,
     /// True if the partner has it.
     pub replicated: bool,
-    /// The same with the reason: `yes`, `no(no partner)`, `no(rule)`, …
+    /// The same with the reason: `yes`, `from-sync` (it came from the partner), `no(no partner)`, `no(rule)`, …
     pub sync: String,
 }
 

@@ -46,6 +46,14 @@ pub enum ErrorCode {
     TooLong,
     /// The daemon has too many clients or is starting; the same request may succeed later.
     Busy,
+    /// The node is not one of a pair.
+    NoPair,
+    /// The partner is not heard.
+    NoPartner,
+    /// The pair's rules forbid it now.
+    NotNow,
+    /// It did not come about in time; it may yet.
+    TimedOut,
     /// The daemon failed at it; its log says more.
     Internal,
     /// A code that this client does not know: its daemon is newer.
@@ -62,6 +70,10 @@ impl fmt::Display for ErrorCode {
             ErrorCode::UnknownCommand => "unknown-command",
             ErrorCode::TooLong => "too-long",
             ErrorCode::Busy => "busy",
+            ErrorCode::NoPair => "no-pair",
+            ErrorCode::NoPartner => "no-partner",
+            ErrorCode::NotNow => "not-now",
+            ErrorCode::TimedOut => "timed-out",
             ErrorCode::Internal => "internal",
             ErrorCode::Other(code) => code,
         })

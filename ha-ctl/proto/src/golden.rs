@@ -74,11 +74,13 @@ fn s_20_status() {
             udp: 1,
             icmp: 1,
             other: 0,
+            relaxed: 2,
             created_total: 9,
             expired_total: 4,
             refused_full_total: 0,
         },
         mbufs: MbufUsage { in_use: 12, total: 16_384 },
+        pair: None,
     };
     golden(
         &status,
@@ -93,7 +95,7 @@ fn s_20_status() {
             "ports": [{"name": "lan", "device": "net_af_packet0,iface=lan0", "zone": "lan", "mac": "02:00:00:00:00:01",
                 "mtu": 1500, "link": true, "addresses": ["10.1.0.1/24"], "rx_packets": 1, "rx_bytes": 2,
                 "tx_packets": 3, "tx_bytes": 4, "rx_missed": 5, "tx_dropped": 6}],
-            "sessions": {"in_use": 5, "capacity": 262144, "half_open": 1, "tcp": 3, "udp": 1, "icmp": 1, "other": 0,
+            "sessions": {"in_use": 5, "capacity": 262144, "half_open": 1, "tcp": 3, "udp": 1, "icmp": 1, "other": 0, "relaxed": 2,
                 "created_total": 9, "expired_total": 4, "refused_full_total": 0},
             "mbufs": {"in_use": 12, "total": 16384}
         }),

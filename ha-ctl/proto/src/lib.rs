@@ -15,7 +15,7 @@
 //!
 //! Units: names end in them. `_ms` are milliseconds, `_s` seconds, `_bytes` bytes, `_permille` thousandths;
 //! counters are since the start of the process and never fall. A duration is relative to the moment of the
-//! answer, never a point in time; the one exception is [`Reload::at_ms`].
+//! answer, never a point in time; the exceptions are called `at_ms`.
 //!
 //! This crate does not know the engine: names and numbers only, mapped by the daemon.
 #![forbid(unsafe_code)]
@@ -23,6 +23,7 @@
 mod data;
 mod error;
 mod frame;
+mod pair;
 mod request;
 
 pub use data::{
@@ -32,7 +33,15 @@ pub use data::{
 };
 pub use error::{Error, ErrorCode};
 pub use frame::{FrameError, LineBuffer, Response, to_line};
-pub use request::{AddressFilter, Command, DEFAULT_SESSION_ROWS, MAX_SESSION_ROWS, Request, SessionsArgs};
+pub use pair::{
+    Alarm, Compared, ComparedLine, Event, Events, Lease, Level, Mirror, Ordered, PairKeys, PairNode,
+    PairPath, PairStatus, PathKind, Progress, RefusedSessions, Rejected, RoleWord, SentRecords, SwitchedOver,
+    SyncState, SyncStatus, TerminateResult, Terminated, TerminatedRow, Transfer, Verified,
+};
+pub use request::{
+    AddressFilter, Command, DEFAULT_SESSION_ROWS, EventsArgs, ForceArgs, ForcedRole, MAX_EVENTS,
+    MAX_SESSION_ROWS, MAX_TERMINATED, Request, SessionHandle, SessionsArgs, TerminateArgs, WaitArgs,
+};
 
 /// The protocol's version; see the crate's notes on what may change without a new one.
 pub const VERSION: u32 = 1;

@@ -1,10 +1,12 @@
 //! Requests, and how a line becomes one.
 
 use crate::{Error, ErrorCode, Protocol, VERSION};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 use std::fmt;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 /// Rows of a `sessions` answer unless the request says otherwise.
@@ -75,11 +77,42 @@ pub enum Command {
     Neighbours,
     /// The routing table: answered with [`crate::Routes`].
     Routes,
+    /// Compare all digests of both tables now: answered with [`crate::Verified`] when that is done.
+    Verify(WaitArgs),
+    /// Both nodes side by side: answered with [`crate::Compared`].
+    Compare,
+    /// Send all sessions to the partner again: answered with [`crate::Ordered`] at once.
+    Resync,
+    /// Move the active role to the other node: answered with [`crate::SwitchedOver`] when that is done.
+    Switchover(WaitArgs),
+    /// Keep this node active or standby whatever the rules say: answered with [`crate::Ordered`].
+    Force(ForceArgs),
+    /// Back to the rules: answered with [`crate::Ordered`].
+    Unforce,
+    /// What happened: answered with [`crate::Events`], at once or when something happens.
+    Events(EventsArgs),
+    /// End sessions: answered with [`crate::Terminated`] when they have ended.
+    Terminate(TerminateArgs),
 }
 
 impl Command {
     /// Every command's name.
-    pub const NAMES: [&str; 6] = ["status", "sessions", "counters", "rules", "neighbours", "routes"];
+    pub const NAMES: [&str; 14] = [
+        "status",
+        "sessions",
+        "counters",
+        "rules",
+        "neighbours",
+        "routes",
+        "verify",
+        "compare",
+        "resync",
+        "switchover",
+        "force",
+        "unforce",
+        "events",
+        "terminate",
+    ];
 
     /// The command's name as it stands on the wire.
     pub fn name(&self) -> &'static str {
@@ -90,6 +123,14 @@ impl Command {
             Command::Rules => "rules",
             Command::Neighbours => "neighbours",
             Command::Routes => "routes",
+            Command::Verify(_) => "verify",
+            Command::Compare => "compare",
+            Command::Resync => "resync",
+            Command::Switchover(_) => "switchover",
+            Command::Force(_) => "force",
+            Command::Unforce => "unforce",
+            Command::Events(_) => "events",
+            Command::Terminate(_) => "terminate",
         }
     }
 
@@ -101,6 +142,14 @@ impl Command {
             "rules" => Command::Rules,
             "neighbours" => Command::Neighbours,
             "routes" => Command::Routes,
+            "verify" => Command::Verify(WaitArgs::parse(cmd, arguments)?),
+            "compare" => Command::Compare,
+            "resync" => Command::Resync,
+            "switchover" => Command::Switchover(WaitArgs::parse(cmd, arguments)?),
+            "force" => Command::Force(read(cmd, arguments, "the argument is role: active or standby")?),
+            "unforce" => Command::Unforce,
+            "events" => Command::Events(EventsArgs::parse(arguments)?),
+            "terminate" => Command::Terminate(TerminateArgs::parse(arguments)?),
             other => {
                 // A name of any length may come in; it goes back in its first characters only.
                 let shown: String = other.chars().take(32).collect();
@@ -109,6 +158,191 @@ impl Command {
                 return Err(Error::new(ErrorCode::UnknownCommand, what, hint));
             }
         })
+    }
+}
+
+/// Arguments as a type; what does not fit is refused with a hint.
+fn read<T: DeserializeOwned>(cmd: &str, arguments: Map<String, Value>, hint: &str) -> Result<T, Error> {
+    serde_json::from_value(Value::Object(arguments)).map_err(|error| {
+        let what = format!("an argument of {cmd:?} is not understood: {error}");
+        Error::new(ErrorCode::BadArgument, what, hint)
+    })
+}
+
+/// A number in its range, or a refusal.
+fn in_range(name: &str, number: u32, range: RangeInclusive<u32>, hint: &str) -> Result<(), Error> {
+    if range.contains(&number) {
+        return Ok(());
+    }
+    let what = format!("{name} is {number}, which is not in {}..={}", range.start(), range.end());
+    Err(Error::new(ErrorCode::BadArgument, what, hint))
+}
+
+/// How long the daemon may take.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct WaitArgs {
+    /// After that long the answer is a refusal, 100..=3600000. What was ordered is not called off by it.
+    #[serde(default = "default_wait_ms")]
+    pub timeout_ms: u32,
+}
+
+impl Default for WaitArgs {
+    fn default() -> Self {
+        Self { timeout_ms: default_wait_ms() }
+    }
+}
+
+impl WaitArgs {
+    fn parse(cmd: &str, arguments: Map<String, Value>) -> Result<Self, Error> {
+        let hint = "the argument is timeout_ms, in milliseconds";
+        let args: Self = read(cmd, arguments, hint)?;
+        in_range("timeout_ms", args.timeout_ms, 100..=3_600_000, hint)?;
+        Ok(args)
+    }
+}
+
+fn default_wait_ms() -> u32 {
+    10_000
+}
+
+/// What a node is kept to be.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ForceArgs {
+    /// Active or standby.
+    pub role: ForcedRole,
+}
+
+/// Active or standby.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ForcedRole {
+    /// Forwards.
+    Active,
+    /// Never forwards.
+    Standby,
+}
+
+/// The most events that a daemon remembers and an answer holds.
+pub const MAX_EVENTS: u32 = 1_000;
+
+/// Which events.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct EventsArgs {
+    /// Only those with a higher id.
+    #[serde(default)]
+    pub since: u64,
+    /// The newest so many at most, 1..=[`MAX_EVENTS`].
+    #[serde(default = "default_events")]
+    pub limit: u32,
+    /// If there are none: wait for one, so many milliseconds at most, up to 60000.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub wait_ms: u32,
+}
+
+impl Default for EventsArgs {
+    fn default() -> Self {
+        Self { since: 0, limit: MAX_EVENTS, wait_ms: 0 }
+    }
+}
+
+impl EventsArgs {
+    fn parse(arguments: Map<String, Value>) -> Result<Self, Error> {
+        let hint = "arguments are since (id), limit, wait_ms";
+        let args: Self = read("events", arguments, hint)?;
+        in_range("limit", args.limit, 1..=MAX_EVENTS, hint)?;
+        in_range("wait_ms", args.wait_ms, 0..=60_000, hint)?;
+        Ok(args)
+    }
+}
+
+fn default_events() -> u32 {
+    MAX_EVENTS
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// The most sessions that one `terminate` ends.
+pub const MAX_TERMINATED: u32 = 1_000;
+
+/// Which sessions are to end: one by its handle, or those that match every filter. None of either is
+/// refused; all of them must be asked for.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct TerminateArgs {
+    /// The one session by its handle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionHandle>,
+    /// Every session, filters or not.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub all: bool,
+    /// The most sessions to end, 1..=[`MAX_TERMINATED`].
+    #[serde(default = "default_terminated")]
+    pub limit: u32,
+    /// Only this IP protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proto: Option<Protocol>,
+    /// Only sessions with an address in this prefix on either side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<AddressFilter>,
+    /// Only sessions with this port (or ICMP identifier) on either side.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// Only sessions in this state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+}
+
+impl TerminateArgs {
+    fn parse(arguments: Map<String, Value>) -> Result<Self, Error> {
+        let hint = "arguments are session ({worker, slot}), all (bool), limit, proto, address, port, state";
+        let args: Self = read("terminate", arguments, hint)?;
+        in_range("limit", args.limit, 1..=MAX_TERMINATED, hint)?;
+        let filtered =
+            args.proto.is_some() || args.address.is_some() || args.port.is_some() || args.state.is_some();
+        if args.session.is_none() && !filtered && !args.all {
+            let what = "nothing says which sessions are to end";
+            let hint = "name one session, or filters, or ask for all of them";
+            return Err(Error::new(ErrorCode::BadArgument, what, hint));
+        }
+        Ok(args)
+    }
+
+    /// The filters as those of a list.
+    pub fn filter(&self) -> SessionsArgs {
+        SessionsArgs {
+            count: false,
+            limit: self.limit,
+            proto: self.proto,
+            address: self.address,
+            port: self.port,
+            state: self.state.clone(),
+        }
+    }
+}
+
+fn default_terminated() -> u32 {
+    MAX_TERMINATED
+}
+
+/// A session's place: [`crate::SessionRow::worker`] and [`crate::SessionRow::slot`]. As text `worker/slot`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct SessionHandle {
+    /// The worker.
+    pub worker: u32,
+    /// The place in its shard.
+    pub slot: u32,
+}
+
+impl FromStr for SessionHandle {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parse = || {
+            let (worker, slot) = text.split_once('/')?;
+            Some(Self { worker: worker.parse().ok()?, slot: slot.parse().ok()? })
+        };
+        parse().ok_or_else(|| format!("{text:?} is no session: write WORKER/SLOT, as in 0/17"))
     }
 }
 
@@ -269,6 +503,21 @@ mod tests {
             Command::Rules,
             Command::Neighbours,
             Command::Routes,
+            Command::Verify(WaitArgs { timeout_ms: 700 }),
+            Command::Compare,
+            Command::Resync,
+            Command::Switchover(WaitArgs::default()),
+            Command::Force(ForceArgs { role: ForcedRole::Standby }),
+            Command::Unforce,
+            Command::Events(EventsArgs::default()),
+            Command::Events(EventsArgs { since: u64::MAX, limit: 1, wait_ms: 60_000 }),
+            Command::Terminate(TerminateArgs { all: true, limit: 5, ..TerminateArgs::default() }),
+            Command::Terminate(TerminateArgs {
+                session: Some("3/17".parse().unwrap()),
+                limit: 1,
+                proto: Some(Protocol::TCP),
+                ..TerminateArgs::default()
+            }),
         ] {
             let request = Request::new(command);
             let line = serde_json::to_string(&request).unwrap();
@@ -296,6 +545,22 @@ mod tests {
         assert_eq!(
             line(Command::Sessions(args)),
             r#"{"v":1,"cmd":"sessions","limit":1000,"proto":"tcp","address":"fd00:1::/64","port":80,"state":"established"}"#
+        );
+        assert_eq!(
+            line(Command::Switchover(WaitArgs::default())),
+            r#"{"v":1,"cmd":"switchover","timeout_ms":10000}"#
+        );
+        let standby = ForceArgs { role: ForcedRole::Standby };
+        assert_eq!(line(Command::Force(standby)), r#"{"v":1,"cmd":"force","role":"standby"}"#);
+        assert_eq!(
+            line(Command::Events(EventsArgs { since: 7, wait_ms: 500, ..EventsArgs::default() })),
+            r#"{"v":1,"cmd":"events","since":7,"limit":1000,"wait_ms":500}"#
+        );
+        let one =
+            TerminateArgs { session: Some("0/17".parse().unwrap()), limit: 1, ..TerminateArgs::default() };
+        assert_eq!(
+            line(Command::Terminate(one)),
+            r#"{"v":1,"cmd":"terminate","session":{"worker":0,"slot":17},"limit":1}"#
         );
     }
 
@@ -331,6 +596,32 @@ mod tests {
                 ErrorCode::BadArgument,
                 "{args}"
             );
+        }
+    }
+
+    #[test]
+    fn b_33_nothing_ends_that_was_not_asked_for() {
+        for line in [
+            r#"{"v":1,"cmd":"terminate"}"#,
+            r#"{"v":1,"cmd":"terminate","limit":7}"#,
+            r#"{"v":1,"cmd":"terminate","all":false}"#,
+            r#"{"v":1,"cmd":"terminate","all":true,"limit":0}"#,
+            r#"{"v":1,"cmd":"terminate","session":{"worker":0}}"#,
+            r#"{"v":1,"cmd":"terminate","session":"0/1"}"#,
+            r#"{"v":1,"cmd":"force"}"#,
+            r#"{"v":1,"cmd":"force","role":"init"}"#,
+            r#"{"v":1,"cmd":"verify","timeout_ms":99}"#,
+            r#"{"v":1,"cmd":"switchover","timeout_ms":-1}"#,
+            r#"{"v":1,"cmd":"events","limit":1001}"#,
+            r#"{"v":1,"cmd":"events","wait_ms":60001}"#,
+        ] {
+            assert_eq!(code(line), ErrorCode::BadArgument, "{line}");
+        }
+        let request = Request::parse(br#"{"v":1,"cmd":"terminate","port":22}"#).unwrap();
+        let expected = TerminateArgs { port: Some(22), limit: MAX_TERMINATED, ..TerminateArgs::default() };
+        assert_eq!(request.command, Command::Terminate(expected));
+        for text in ["", "1", "1/", "/1", "a/1", "1/2/3", "-1/2"] {
+            assert!(text.parse::<SessionHandle>().is_err(), "{text}");
         }
     }
 

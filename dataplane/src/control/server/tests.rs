@@ -1,6 +1,7 @@
+use super::super::later::{Promise, promise};
 use super::*;
 use mio::{Events, Poll};
-use proto::SessionsArgs;
+use proto::{SessionsArgs, WaitArgs};
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::os::unix::net as std_net;
@@ -9,9 +10,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
-/// Answers `status` with a word and `sessions` with as many numbers as its limit says.
+/// Answers `status` with a word and `sessions` with as many numbers as its limit says. `switchover` is
+/// promised and kept a little later, `verify` is promised and never kept.
 struct Oracle {
     answered: Arc<AtomicUsize>,
+    promised: Vec<(Instant, Promise)>,
+    unwanted: Arc<AtomicUsize>,
+}
+
+impl Oracle {
+    fn turn(&mut self) {
+        let wanted = self.promised.len();
+        self.promised.retain(|(_, promise)| promise.is_wanted());
+        self.unwanted.fetch_add(wanted - self.promised.len(), Ordering::Relaxed);
+        while let Some(at) = self.promised.iter().position(|(due, _)| *due <= Instant::now()) {
+            self.promised.remove(at).1.keep(answer_line(&"done"));
+        }
+    }
 }
 
 impl Responder for Oracle {
@@ -20,6 +35,21 @@ impl Responder for Oracle {
         match command {
             Command::Sessions(SessionsArgs { limit, .. }) => {
                 Reply::Walk(Box::new(Numbers { next: 0, limit }))
+            }
+            Command::Switchover(WaitArgs { timeout_ms }) => {
+                let now = Instant::now();
+                let late = refusal_line(Error::new(ErrorCode::TimedOut, "too late", ""));
+                // A limit of 300 ms is too short for what takes 400.
+                let takes = Duration::from_millis(if timeout_ms < 400 { 400 } else { 30 });
+                let (kept, later) = promise(now + Duration::from_millis(timeout_ms.into()), late);
+                self.promised.push((now + takes, kept));
+                Reply::Later(later)
+            }
+            Command::Verify(_) => {
+                let never = Instant::now() + Duration::from_secs(600);
+                let (kept, later) = promise(never, Vec::new());
+                self.promised.push((never, kept));
+                Reply::Later(later)
             }
             other => Reply::Line(answer_line(&other.name())),
         }
@@ -63,6 +93,8 @@ struct Shared {
     connected: Arc<AtomicUsize>,
     /// Added to the server's idea of the time, in seconds.
     ahead_s: Arc<AtomicUsize>,
+    /// Promises whose client was let go.
+    unwanted: Arc<AtomicUsize>,
 }
 
 impl std::ops::Deref for Harness {
@@ -79,8 +111,8 @@ impl Harness {
         let _ = std::fs::remove_file(&path);
         let listener = std_net::UnixListener::bind(&path).unwrap();
         listener.set_nonblocking(true).unwrap();
-        let (stop, answered, connected, ahead_s) = Default::default();
-        let shared = Shared { path, stop, answered, connected, ahead_s };
+        let (stop, answered, connected, ahead_s, unwanted) = Default::default();
+        let shared = Shared { path, stop, answered, connected, ahead_s, unwanted };
         let served = shared.clone();
         let thread = std::thread::spawn(move || served.serve(listener));
         Self { shared, thread: Some(thread) }
@@ -92,7 +124,8 @@ impl Shared {
         let mut poll = Poll::new().unwrap();
         let registry = poll.registry().try_clone().unwrap();
         let mut server = Server::new(listener, registry, Token(10)).unwrap();
-        let mut oracle = Oracle { answered: self.answered.clone() };
+        let mut oracle =
+            Oracle { answered: self.answered.clone(), promised: Vec::new(), unwanted: self.unwanted.clone() };
         let mut events = Events::with_capacity(64);
         let mut busy = false;
         while !self.stop.load(Ordering::Relaxed) {
@@ -102,6 +135,7 @@ impl Shared {
                 server.event(event.token(), event.is_readable());
             }
             let ahead = self.ahead_s.load(Ordering::Relaxed) as u64;
+            oracle.turn();
             busy = server.turn(&mut oracle, Instant::now() + Duration::from_secs(ahead));
             self.connected.store(server.clients(), Ordering::Relaxed);
         }
@@ -112,6 +146,14 @@ impl Shared {
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         stream.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
         stream
+    }
+
+    fn wait_unwanted(&self, count: usize) {
+        let end = Instant::now() + Duration::from_secs(10);
+        while self.unwanted.load(Ordering::Relaxed) != count {
+            assert!(Instant::now() < end, "whoever would have known is not told");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     fn wait_connected(&self, count: usize) {
@@ -293,4 +335,69 @@ fn a_client_that_only_asks_and_never_reads_does_not_grow() {
     }
     // What it could send is what two socket buffers and one request line hold.
     assert!(sent < 3_000_000, "the server read {sent} bytes of requests whose answers nobody takes");
+}
+
+const SWITCHOVER: &[u8] = b"{\"v\":1,\"cmd\":\"switchover\"}\n";
+const NEVER: &[u8] = b"{\"v\":1,\"cmd\":\"verify\"}\n";
+
+#[test]
+fn x_16_what_takes_time_is_answered_when_it_is_done_and_holds_up_nobody() {
+    let harness = Harness::start("later");
+    let mut patient = harness.connect();
+    let mut waiting = harness.connect();
+    waiting.write_all(NEVER).unwrap();
+    let before = Instant::now();
+    patient.write_all(&[SWITCHOVER, STATUS].concat()).unwrap();
+    for _ in 0..20 {
+        let mut other = harness.connect();
+        other.write_all(STATUS).unwrap();
+        assert!(read_line(&other).contains("status"));
+    }
+    let mut reader = BufReader::new(&patient);
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    assert_eq!(line, "{\"v\":1,\"ok\":true,\"data\":\"done\"}\n");
+    assert!(before.elapsed() >= Duration::from_millis(30));
+    line.clear();
+    reader.read_line(&mut line).unwrap();
+    assert!(line.contains("status"), "the next request has waited for its turn: {line}");
+}
+
+#[test]
+fn a_promise_that_is_late_is_a_refusal_and_the_connection_goes_on() {
+    let harness = Harness::start("late");
+    let mut stream = harness.connect();
+    stream.write_all(b"{\"v\":1,\"cmd\":\"switchover\",\"timeout_ms\":300}\n").unwrap();
+    assert_eq!(code(&read_line(&stream)), "timed-out");
+    stream.write_all(STATUS).unwrap();
+    assert!(read_line(&stream).contains("status"));
+    harness.wait_unwanted(1);
+}
+
+#[test]
+fn who_hangs_up_while_waiting_is_let_go_and_who_only_says_no_more_is_answered() {
+    let harness = Harness::start("hangup");
+    let mut half = harness.connect();
+    half.write_all(SWITCHOVER).unwrap();
+    half.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut all = String::new();
+    half.read_to_string(&mut all).unwrap();
+    assert_eq!(all, "{\"v\":1,\"ok\":true,\"data\":\"done\"}\n");
+    drop(half);
+
+    let clients: Vec<_> = (0..CLIENTS_MAX)
+        .map(|_| {
+            let mut stream = harness.connect();
+            stream.write_all(NEVER).unwrap();
+            stream
+        })
+        .collect();
+    harness.wait_connected(CLIENTS_MAX);
+    // They wait for an answer: none of them is idle and has to make room.
+    harness.ahead_s.store(60, Ordering::Relaxed);
+    assert_eq!(code(&read_line(&harness.connect())), "busy");
+    assert_eq!(harness.connected.load(Ordering::Relaxed), CLIENTS_MAX);
+    drop(clients);
+    harness.wait_connected(0);
+    harness.wait_unwanted(CLIENTS_MAX);
 }

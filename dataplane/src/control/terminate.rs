@@ -1,0 +1,195 @@
+//! `terminate`: an operator ends sessions.
+//!
+//! Finding them is a walk through the whole table, so it is cut into steps of a millisecond like every
+//! walk. Each session found is ended by the worker that owns it; the walk then looks whether it is gone.
+//! Nobody is sent a reset: the numbers that a reset must carry belong to the two ends (B-33), and the
+//! answer says so for each of them.
+
+use super::core::Core;
+use super::later::{Promise, promise};
+use super::server::{Reply, answer_line, refusal_line};
+use super::sessions::matches;
+use crate::worker::mailbox::Mail;
+use engine::table::{SessionView, Slot};
+use proto::{
+    Endpoint, Error, ErrorCode, Protocol, TerminateArgs, TerminateResult, Terminated, TerminatedRow,
+};
+use std::time::{Duration, Instant};
+use sync::membership::Role;
+
+/// How long a step may take.
+const STEP: Duration = Duration::from_millis(1);
+/// Slots between two looks at the clock.
+const SLOTS_PER_LOOK: u32 = 256;
+/// How long owners have to confirm, once all sessions are found.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// The longest that the whole may take.
+const LIMIT: Duration = Duration::from_secs(60);
+/// Walks at a time.
+const WALKS_MAX: usize = 8;
+
+/// The walks under way.
+#[derive(Default)]
+pub(super) struct Terminations {
+    walks: Vec<Walk>,
+}
+
+struct Walk {
+    args: TerminateArgs,
+    shard: usize,
+    slot: u32,
+    truncated: bool,
+    ended: Vec<Ended>,
+    /// When all were found.
+    found: Option<Instant>,
+    promise: Promise,
+}
+
+/// A session that its owner was asked to end.
+struct Ended {
+    row: TerminatedRow,
+    packets: [u32; 2],
+}
+
+impl Core {
+    /// Begins.
+    pub(super) fn terminate(&mut self, args: TerminateArgs, now: Instant) -> Reply {
+        if let Some(error) = self.why_not_terminate() {
+            return Reply::Line(refusal_line(error));
+        }
+        let late = Error::new(
+            ErrorCode::TimedOut,
+            format!("not all sessions were ended within {} s", LIMIT.as_secs()),
+            "some may have ended: look with `ha-ctl sessions`, and narrow the filters",
+        );
+        let (promise, later) = promise(now + LIMIT, refusal_line(late));
+        let (shard, slot) = match args.session {
+            Some(handle) => (handle.worker as usize, handle.slot),
+            None => (0, 0),
+        };
+        self.terminations.walks.push(Walk {
+            args,
+            shard,
+            slot,
+            truncated: false,
+            ended: Vec::new(),
+            found: None,
+            promise,
+        });
+        Reply::Later(later)
+    }
+
+    fn why_not_terminate(&self) -> Option<Error> {
+        if self.terminations.walks.len() >= WALKS_MAX {
+            let what = format!("{WALKS_MAX} others are ending sessions already");
+            return Some(Error::new(ErrorCode::Busy, what, "try again in a moment"));
+        }
+        match &self.partner {
+            Some(partner) if partner.role != Role::Active => Some(Error::new(
+                ErrorCode::NotNow,
+                format!("this node is {}: its sessions are a copy of the active node's", partner.role.name()),
+                "run ha-ctl terminate on the active node",
+            )),
+            _ => None,
+        }
+    }
+
+    /// Goes on with the walks for a while. True if there is more to do at once.
+    pub(super) fn turn_terminations(&mut self, now: Instant) -> bool {
+        if self.terminations.walks.is_empty() {
+            return false;
+        }
+        let began = Instant::now();
+        let mut busy = false;
+        for mut walk in std::mem::take(&mut self.terminations.walks) {
+            if !walk.promise.is_wanted() {
+                continue;
+            }
+            while walk.found.is_none() && began.elapsed() < STEP && self.walk_on(&mut walk, now) {}
+            busy |= walk.found.is_none();
+            let over = walk.found.is_some_and(|found| now.duration_since(found) >= PATIENCE);
+            if walk.found.is_some() && (self.confirm(&mut walk) || over) {
+                let rows = walk.ended.into_iter().map(|ended| ended.row).collect();
+                walk.promise.keep(answer_line(&Terminated { truncated: walk.truncated, rows }));
+            } else {
+                self.terminations.walks.push(walk);
+            }
+        }
+        busy
+    }
+
+    /// The next slots. False if it has to go on later.
+    fn walk_on(&mut self, walk: &mut Walk, now: Instant) -> bool {
+        let Some(shard) = self.shards.get(walk.shard).copied() else {
+            walk.found = Some(now);
+            return false;
+        };
+        let one = walk.args.session.is_some();
+        let end = if one { walk.slot.saturating_add(1) } else { walk.slot.saturating_add(SLOTS_PER_LOOK) };
+        let filter = walk.args.filter();
+        for slot in walk.slot..end.min(shard.slots()) {
+            let Some(view) = shard.read(Slot(slot)).filter(|view| matches(&filter, view)) else { continue };
+            if walk.ended.len() >= walk.args.limit as usize {
+                (walk.truncated, walk.found) = (true, Some(now));
+                return false;
+            }
+            let mail = self.workers.get_mut(walk.shard).map(|worker| &mut worker.mail);
+            if mail.is_none_or(|mail| mail.push(Mail::Terminate(Slot(slot))).is_err()) {
+                // The worker's mailbox is full: it is emptied at its next turn.
+                walk.slot = slot;
+                return false;
+            }
+            walk.ended.push(Ended { row: row(walk.shard as u32, slot, &view), packets: view.packets });
+        }
+        walk.slot = end;
+        if one {
+            walk.found = Some(now);
+            return false;
+        }
+        if end >= shard.slots() {
+            (walk.shard, walk.slot) = (walk.shard + 1, 0);
+        }
+        true
+    }
+
+    /// Looks which sessions are gone. True if all are.
+    fn confirm(&self, walk: &mut Walk) -> bool {
+        let mut all = true;
+        for ended in walk.ended.iter_mut().filter(|ended| ended.row.result == TerminateResult::Unconfirmed) {
+            let there =
+                self.shards.get(ended.row.worker as usize).and_then(|shard| shard.read(Slot(ended.row.slot)));
+            // A tuple that was opened again meanwhile has a higher version and as few packets as a new one.
+            let same = there.is_some_and(|view| is_same(&view, &ended.row) && view.packets >= ended.packets);
+            if same {
+                all = false;
+            } else {
+                ended.row.result = TerminateResult::Removed;
+            }
+        }
+        all
+    }
+}
+
+fn is_same(view: &SessionView, row: &TerminatedRow) -> bool {
+    let key = &view.keys[0];
+    (key.proto().0, endpoint(key.src(), key.sport()), endpoint(key.dst(), key.dport()))
+        == (row.proto.0, row.from, row.to)
+}
+
+fn row(worker: u32, slot: u32, view: &SessionView) -> TerminatedRow {
+    let key = &view.keys[0];
+    TerminatedRow {
+        worker,
+        slot,
+        proto: Protocol(key.proto().0),
+        from: endpoint(key.src(), key.sport()),
+        to: endpoint(key.dst(), key.dport()),
+        result: TerminateResult::Unconfirmed,
+        rst_to_from: false,
+        rst_to_to: false,
+    }
+}
+
+fn endpoint(address: wire::Addr, port: u16) -> Endpoint {
+    Endpoint { address: address.into(), port }
+}
