@@ -63,6 +63,8 @@ reasons! {
         SessionEnding, "session-ending", "The session is being ended on command: nothing of it is forwarded any more.";
         Standby, "standby", "This node is not the active one: it forwards nothing.";
         LeaseExpired, "lease-expired", "The active role was not renewed in time: nothing is forwarded until it is.";
+        StaleSession, "stale-session", "After a takeover with a stale mirror: the session had outlived its timeout by then, and was ended.";
+        StaleUnconfirmed, "stale-unconfirmed", "After a takeover with a stale mirror: from the responder of a connection whose initiator has not spoken yet.";
         CoreRingFull, "core-ring-full", "A datagram of the partner's that found the ring to the sync core full.";
     }
 }
@@ -165,11 +167,13 @@ reasons! {
         MirrorDisplaced, "mirror-displaced", "Sessions that gave way to a newer one with one of their keys.";
         MirrorInert, "mirror-inert", "Records stored under a rule that this node does not know: asked for at their first packet.";
         MirrorRemoved, "mirror-removed", "Mirrored sessions that ended on the other node.";
+        Merged, "sessions-merged", "Sessions of the other node that were taken over after a split.";
+        MergeKept, "merge-kept", "Sessions offered after a split of which this node had a better copy, or another session with one of their keys.";
+        MergeRefused, "merge-refused", "Sessions offered after a split that no rule admits here, or that found no room.";
         Relearned, "tcp-relearned", "Taken-over TCP connections whose numbers are known again: every segment is checked.";
         RstVerified, "rst-verified", "Resets on taken-over connections that the other end's numbers confirmed.";
         ProbesSent, "tcp-probes-sent", "Bare ACKs that ask an end of a connection for its numbers: about a reset that was held back, or before it is reset.";
         UnknownReset, "unknown-resets-sent", "TCP segments of unknown connections answered with a reset after a takeover.";
-        Redirected, "strays-redirected", "Frames for the active node that came here after a switchover, sent on to it.";
         Dropped, "sessions-dropped", "Sessions dropped without an end of their own: local ones on a node that is no longer active, or a mirror that was emptied.";
         NoBuffer, "no-buffer", "Packets of the node's own not sent because the mbuf pool was empty.";
     }

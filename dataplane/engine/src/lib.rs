@@ -37,7 +37,7 @@ pub mod track;
 
 pub use ids::{GroupId, PortId, RuleId, WorkerId, ZoneId};
 #[cfg(not(loom))]
-pub use mirror::{Import, ImportRefused, Imported, ImportedState, Removal};
+pub use mirror::{Adoption, AdoptionRefused, Import, ImportRefused, Imported, ImportedState, Removal};
 #[cfg(not(loom))]
 pub use pipeline::{BURST, Burst, Engine, EngineConfig, Notice, PacketIo};
 pub use role::RoleView;

@@ -102,6 +102,32 @@ pub enum Removal {
     Absent,
 }
 
+/// What became of a session that the other node offers after a split (decision 35).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Adoption {
+    /// It was missing, and lives here from now on.
+    Inserted(Slot),
+    /// It took the place of this node's copy.
+    Replaced(Slot),
+    /// This node's copy stays, or another session with one of its keys.
+    Kept(Slot),
+    /// It cannot be taken.
+    Refused(AdoptionRefused),
+}
+
+/// Why a session is not taken after a split.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AdoptionRefused {
+    /// This node is not active: the other one's sessions are mirrored, not merged.
+    NotActive,
+    /// What this release does not track.
+    Unsupported,
+    /// No rule or no route here lets it in.
+    NotAdmitted,
+    /// No free slot.
+    Full,
+}
+
 impl Imported {
     /// A session of this node's as the other node is to hear of it.
     pub fn of(view: &SessionView, now: Ticks, timeouts: &Timeouts) -> Imported {

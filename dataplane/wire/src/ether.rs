@@ -70,13 +70,6 @@ impl Link {
     }
 }
 
-/// Sends a frame that strayed here on to `link.dst`, whatever it carries (decision 37: after a switchover, to
-/// the new active's own address). False for a frame to a group, which is there already.
-pub fn redirect(frame: &mut [u8], link: Link) -> bool {
-    let to_one = frame.first().is_some_and(|first| first & 1 == 0);
-    to_one && link.rewrite(frame)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,18 +84,6 @@ mod tests {
         assert!(Link { src: b, dst: c }.rewrite(&mut frame));
         let header = EtherHeader::view(&frame).unwrap();
         assert_eq!((header.src(), header.dst(), header.ethertype.get()), (b, c, ETHERTYPE_ARP));
-    }
-
-    #[test]
-    fn strays_are_redirected_but_for_what_everybody_has() {
-        let link = Link { src: MacAddr([2; 6]), dst: MacAddr([4; 6]) };
-        let mut frame = [0x10; 20];
-        assert!(redirect(&mut frame, link));
-        assert_eq!((&frame[..6], &frame[6..12], &frame[12..]), (&[4; 6][..], &[2; 6][..], &[0x10; 8][..]));
-        let mut group = [0xff; 20];
-        assert!(!redirect(&mut group, link));
-        assert_eq!(group, [0xff; 20]);
-        assert!(!redirect(&mut [], link));
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The engine of one worker: its shard, and the stages that a burst passes.
 
+use super::apart::Apart;
 use super::ending::Endings;
 use super::mirror::RecentlyWanted;
 use super::pending::Pending;
 use super::replies::RateLimit;
 use super::takeover::Probed;
-use super::watch::{Strays, is_from_partner};
+use super::watch::is_from_partner;
 use super::{Notice, PacketIo};
 use crate::counters::{Counters, DropReason, Event, Refusal};
 use crate::ids::{PortId, WorkerId};
@@ -64,7 +65,7 @@ pub struct Engine<B> {
     pub(super) wanted: RecentlyWanted,
     pub(super) probed: Probed,
     pub(super) endings: Endings,
-    pub(super) strays: Option<Strays>,
+    pub(super) apart: Apart,
     lanes: Option<Box<[Lane; BURST]>>,
     timeouts: Option<Timeouts>,
 }
@@ -133,7 +134,7 @@ impl<B: PacketBuf> Engine<B> {
             wanted: RecentlyWanted::default(),
             probed: Probed::default(),
             endings: Endings::default(),
-            strays: None,
+            apart: Apart::default(),
             lanes: Some(Box::new([blank; BURST])),
             timeouts: None,
         }
@@ -387,6 +388,8 @@ impl<B: PacketBuf> Engine<B> {
             self.took_over = None;
         }
         let took_over = self.took_over;
+        self.apart.keep_in_span(now, took_over);
+        let apart = &self.apart;
         if self.timeouts.replace(*timeouts).is_some_and(|old| old != *timeouts) {
             self.shard.judge_all();
         }
@@ -395,7 +398,11 @@ impl<B: PacketBuf> Engine<B> {
             now,
             |entry| {
                 let life = session::life(entry, took_over, timeouts);
-                if now.reached(life.deadline) { Due::Expire } else { Due::Again(life) }
+                if now.reached(life.deadline) || apart.outlived(entry, took_over, timeouts) {
+                    Due::Expire
+                } else {
+                    Due::Again(life)
+                }
             },
             |entry, end| {
                 counters.count(if end == End::Expired { Event::Expired } else { Event::Evicted }, 1);

@@ -58,12 +58,22 @@ impl<B: PacketBuf> Engine<B> {
         if desc.ip_len > mtu {
             return self.too_big(cx, desc, &frame, mtu, io);
         }
+        let mut before = None;
+        if self.apart.on {
+            before = self.look_closer(cx, (slot, dir), entry);
+            if before.is_none() {
+                return;
+            }
+        }
         let passes = match desc.kind {
             Kind::Tcp => self.track_tcp(cx, lane, slot, dir, entry, &frame, io),
             kind => self.track_flow(cx, desc, kind, slot, dir, entry),
         };
         if !passes {
             return;
+        }
+        if let Some(before) = before {
+            self.passed(cx, dir, entry, before);
         }
         match adjacency {
             Some(adjacency) => self.forward(desc, adjacency, frame, io),
@@ -275,7 +285,7 @@ impl<B: PacketBuf> Engine<B> {
             next_hops: [NextHop::NONE; 2],
             group: decision.group,
             flags: super::open::path_flags(&decision) & !flags::YOUNG
-                | entry.path().flags & (flags::YOUNG | flags::SHARED | flags::ENDING),
+                | entry.path().flags & (flags::YOUNG | flags::SHARED | flags::ENDING | flags::SINCE_SPLIT),
         };
         entry.update(|e| {
             e.binding(binding);

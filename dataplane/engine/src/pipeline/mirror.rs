@@ -34,7 +34,7 @@ pub(super) struct RecentlyWanted {
 
 impl RecentlyWanted {
     /// True if it was not asked for lately.
-    fn is_news(&mut self, port: PortId, addr: Addr, now: Ticks) -> bool {
+    pub(super) fn is_news(&mut self, port: PortId, addr: Addr, now: Ticks) -> bool {
         let known = |(p, a, then): &(PortId, Addr, Ticks)| {
             *p == port && *a == addr && now.since(*then) < WANTED_EVERY_MS
         };
@@ -76,6 +76,7 @@ impl<B: PacketBuf> Engine<B> {
     pub fn activate(&mut self, term: u32, now: Ticks) {
         if !self.shard.is_serving() {
             self.took_over = Some(now);
+            self.apart.took_over_fresh();
             self.shard.judge_all();
         }
         self.left = None;

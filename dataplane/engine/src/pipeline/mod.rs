@@ -8,10 +8,12 @@
 //!
 //! The engine owns no I/O: it gets packets, and gives them to a [`PacketIo`].
 
+mod apart;
 mod ending;
 mod engine;
 mod forward;
 mod local;
+mod merge;
 mod mirror;
 mod open;
 mod pending;

@@ -145,7 +145,7 @@ impl<B: PacketBuf> Engine<B> {
             [hit, back].map(|hit| neighbours.find(hit.port, hit.next_hop).unwrap_or(NextHop::NONE));
         Some(Admitted {
             binding: Binding { rule: decision.rule, generation: snapshot.generation, zones: [from, to] },
-            path: Path { next_hops, group: decision.group, flags: path_flags(&decision) },
+            path: Path { next_hops, group: decision.group, flags: path_flags(&decision) | self.apart.born() },
             hit,
             decision,
         })

@@ -9,19 +9,8 @@ use super::engine::{Context, Engine};
 use crate::counters::{Event, Refusal};
 use crate::role::RoleView;
 use crate::snapshot::PortView;
-use crate::time::Ticks;
-use arrayvec::ArrayVec;
-use wire::ether::{EtherHeader, Link};
+use wire::ether::EtherHeader;
 use wire::{Addr, Desc, Kind, MacAddr, PacketBuf, craft};
-
-/// Ports whose strays can be redirected.
-const PORTS_MAX: usize = 32;
-
-/// Where frames that come to the wrong node go.
-pub(super) struct Strays {
-    to: ArrayVec<Option<MacAddr>, PORTS_MAX>,
-    until: Ticks,
-}
 
 impl<B: PacketBuf> Engine<B> {
     /// A burst on a node that is not active.
@@ -45,7 +34,7 @@ impl<B: PacketBuf> Engine<B> {
         }
     }
 
-    fn watch_one<I: PacketIo<Buf = B>>(&mut self, cx: &Context<'_>, desc: &Desc, mut frame: B, io: &mut I) {
+    fn watch_one<I: PacketIo<Buf = B>>(&mut self, cx: &Context<'_>, desc: &Desc, frame: B, io: &mut I) {
         let dst = EtherHeader::view(frame.bytes()).map_or(MacAddr::default(), |header| header.dst());
         let for_node = dst == cx.port.mac;
         if !for_node && !dst.is_group() && dst != cx.mac {
@@ -59,28 +48,8 @@ impl<B: PacketBuf> Engine<B> {
             Kind::EchoRequest if dst == cx.port.mac && cx.port.node_address.contains(&desc.key.dst()) => {
                 self.echo_to_node(cx, desc, &frame, io);
             }
-            // For the pair's address, from a neighbour that has not heard of the other node yet.
-            _ if !for_node && self.redirect(cx, &mut frame) => {
-                self.counters.count(Event::Redirected, 1);
-                io.send(cx.ingress, frame);
-            }
             _ => self.counters.dropped(self.why_not_forwarded().into()),
         }
-    }
-
-    /// True if the frame is to go to the other node now, whose own address it has got.
-    fn redirect(&self, cx: &Context<'_>, frame: &mut B) -> bool {
-        let Some(strays) = self.strays.as_ref().filter(|strays| !cx.now.reached(strays.until)) else {
-            return false;
-        };
-        let to = strays.to.get(usize::from(cx.ingress.0)).copied().flatten();
-        to.is_some_and(|dst| wire::ether::redirect(frame.bytes_mut(), Link { src: cx.port.mac, dst }))
-    }
-
-    /// Until then, frames for the pair's virtual address that come in here are sent on, on the same
-    /// segment, to the other node's own address there (decision 37). `to` is by port.
-    pub fn redirect_strays(&mut self, to: &[Option<MacAddr>], until: Ticks) {
-        self.strays = Some(Strays { to: to.iter().copied().take(PORTS_MAX).collect(), until });
     }
 
     /// Packets that wait for a neighbour are not forwarded any more.

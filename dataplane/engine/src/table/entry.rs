@@ -63,6 +63,12 @@ pub mod flags {
     pub const INERT: u8 = 16;
     /// On its way out: nothing of it is forwarded any more (decision 41). Never with next hops.
     pub const ENDING: u8 = 32;
+    /// Its initiator has sent since the nodes lost each other, if the last packet is younger than that.
+    pub const FROM_INITIATOR: u8 = 64;
+    /// The same of its responder.
+    pub const FROM_RESPONDER: u8 = 128;
+    /// Both of them.
+    pub const SINCE_SPLIT: u8 = FROM_INITIATOR | FROM_RESPONDER;
 }
 
 /// What a session is bound to: rule, zones and generation of the policy that let it in.

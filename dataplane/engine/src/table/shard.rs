@@ -722,6 +722,11 @@ impl Shard {
         u64::from(self.config.term) << 44 | self.counter & COUNTER_MASK
     }
 
+    /// A version of this worker's, above everything here and above that one.
+    pub(crate) fn version_above(&mut self, version: u64) -> u64 {
+        self.next_version(version)
+    }
+
     fn opened_half(&mut self, slot: Slot, version: u64) {
         self.population.half_open += 1;
         if self.half_open.len() == self.half_open.capacity() {

@@ -1,16 +1,16 @@
 //! TCP after a takeover: traffic goes on, forged segments do not, and the check comes back.
 
 use super::firewall::{Firewall, Setup};
-use super::net::{Flow, LAN, Net, VIRTUAL, WAN, allow, mac_of, net, nets, port_mac};
-use super::pair::{Pair, TERMS};
+use super::net::{Flow, LAN, Net, VIRTUAL, WAN, allow, mac_of, net, nets};
+use super::pair::Pair;
 use crate::ids::PortId;
 use crate::policy::{Rule, Service};
 use crate::role::RoleView;
 use crate::snapshot::PairView;
 use proptest::prelude::*;
+use wire::FlowKey;
 use wire::craft::Frame;
 use wire::tcp_flags::{ACK, FIN, RST, SYN};
-use wire::{FlowKey, MacAddr};
 
 /// Window scale 7: windows of 500 units are 64,000 bytes.
 const SCALE: [u8; 4] = [1, 3, 3, 7];
@@ -379,32 +379,15 @@ fn b_21_unknown_connections_are_reset_for_a_while_after_a_takeover() {
 }
 
 #[test]
-fn x_16_strays_are_sent_on_to_the_new_active_for_a_while() {
+fn b_31_keep_alives_are_enough_to_learn_from() {
     for net in nets() {
-        let mut pair = Pair::lab();
-        let flow = Flow::of(&net);
-        let partner = MacAddr([2, 7, 7, 7, 7, 7]);
-        pair.nodes[0].set_role(RoleView::Standby);
-        let until = pair.a().now.after(10_000);
-        pair.a().workers[0].engine.redirect_strays(&[Some(partner), None], until);
-        let sent = pair.a().send(LAN, &flow.datagram()).counts(&["strays-redirected"]);
-        let mut expected = flow.datagram().eth(port_mac(LAN), partner).bytes();
-        expected.resize(expected.len().max(60), 0);
-        assert_eq!(sent.len(), 1);
-        assert_eq!((sent[0].0, &sent[0].1[..50]), (LAN, &expected[..50]));
-        // Not what is for this node or for everybody, and not where the partner is unknown.
-        let own = flow.datagram().eth(mac_of(net.client), port_mac(LAN)).bytes();
-        pair.a().send_bytes(LAN, &own).dropped("standby", &[]);
-        let group = flow.datagram().eth(mac_of(net.client), MacAddr::BROADCAST).bytes();
-        pair.a().send_bytes(LAN, &group).dropped("standby", &[]);
-        pair.a().send(WAN, &flow.reversed().datagram()).dropped("standby", &[]);
-        // The new active takes it.
-        let mut at_b = flow.datagram().eth(port_mac(LAN), port_mac(LAN)).bytes();
-        at_b.truncate(sent[0].1.len());
-        pair.nodes[1].set_role(RoleView::Active { term: TERMS[1] });
-        pair.b().send_bytes(LAN, &at_b).forwarded(WAN, &ADMITTED);
-        pair.a().idle(10_000).sent.clear();
-        pair.a().send(LAN, &flow.datagram()).dropped("standby", &[]);
+        let (mut pair, talk) = taken_over(&net, [1_000_000, 2_000_000]);
+        let keep_alive = talk.frame(0, ACK, talk.next[0].wrapping_sub(1), talk.next[1]);
+        talk.pass(pair.b(), keep_alive.clone(), 0);
+        talk.pass(pair.b(), talk.ack(1), 1);
+        talk.passes(pair.b(), keep_alive, 0, &["tcp-relearned"]);
+        let far = talk.frame(0, ACK, talk.next[0].wrapping_add(200_000), talk.next[1]).payload_len(10);
+        pair.b().send(LAN, &far).dropped("tcp-seq-too-new", &[]);
     }
 }
 

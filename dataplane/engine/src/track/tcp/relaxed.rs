@@ -125,10 +125,12 @@ impl TcpConn {
         let other = self.half_mut(dir.other());
         let reach = ack.wrapping_add(window);
         if peer == Known::Provisional {
-            let candidate = other.max_end;
-            if !within(ack, candidate.wrapping_sub(own_window), candidate) {
+            // A keep-alive stands one number before what the other end expects.
+            let (low, high) = (other.max_end.wrapping_sub(own_window), other.max_end.wrapping_add(1));
+            if !within(ack, low, high) {
                 return;
             }
+            let candidate = if ack == high { ack } else { other.max_end };
             other.end = candidate;
             other.max_end = if after(reach, candidate) { reach } else { candidate };
             self.known[dir.other().index()] = Known::Learned;

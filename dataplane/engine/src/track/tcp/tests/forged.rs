@@ -176,6 +176,17 @@ proptest! {
         let _ = tcp::open(&seg);
     }
 
+    /// A mirror tells of a connection what it was told.
+    #[test]
+    fn x_03_a_connection_is_handed_on_without_a_loss(
+        words in any::<[u64; 4]>(), meta in any::<u32>(), idle in any::<bool>(),
+    ) {
+        let told = TcpConn::unpack(&words, meta).told();
+        let (words, meta) = told.taken_over(idle).pack();
+        prop_assert_eq!(tcp::is_idle(meta), idle);
+        prop_assert_eq!(TcpConn::unpack(&words, meta).told(), told);
+    }
+
     #[test]
     fn packing_keeps_every_field(
         halves in any::<[(u32, u32, u32, u16, u8); 2]>(), state in 0..9_u8, flags in 0..4096_u16,
