@@ -324,7 +324,12 @@ impl Core {
             Notice::NeighbourWanted { .. } | Notice::NeighbourHeard { .. } => {
                 neighbourhood.notice(notice, now, &mut |port, frame| post(workers, port, frame));
             }
-            _ => self.events.notice(notice, &self.names, now.1),
+            _ => {
+                if let Notice::SessionReset { key, reset } = notice {
+                    self.terminations.ended(key, *reset);
+                }
+                self.events.notice(notice, &self.names, now.1);
+            }
         }
     }
 

@@ -1,28 +1,35 @@
 //! `terminate`: an operator ends sessions.
 //!
 //! Finding them is a walk through the whole table, so it is cut into steps of a millisecond like every
-//! walk. Each session found is ended by the worker that owns it; the walk then looks whether it is gone.
-//! Nobody is sent a reset: the numbers that a reset must carry belong to the two ends (B-33), and the
-//! answer says so for each of them.
+//! walk. Each session found is ended by the worker that owns it, which asks both ends of a TCP connection
+//! for the numbers that a reset must carry, if it does not know them (decision 41). That takes up to two
+//! seconds; the answer says for each end what came of it (B-33).
 
 use super::core::Core;
 use super::later::{Promise, promise};
 use super::server::{Reply, answer_line, refusal_line};
 use super::sessions::matches;
 use crate::worker::mailbox::Mail;
-use engine::table::{SessionView, Slot};
+use engine::table::{Read, SessionView, Slot};
 use proto::{
     Endpoint, Error, ErrorCode, Protocol, TerminateArgs, TerminateResult, Terminated, TerminatedRow,
 };
 use std::time::{Duration, Instant};
 use sync::membership::Role;
+use wire::FlowKey;
 
 /// How long a step may take.
 const STEP: Duration = Duration::from_millis(1);
 /// Slots between two looks at the clock.
 const SLOTS_PER_LOOK: u32 = 256;
 /// How long owners have to confirm, once all sessions are found.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(4);
+/// After that long an owner is asked again: it may have had too many on their way out.
+const AGAIN: Duration = Duration::from_secs(1);
+/// A session that is gone without its owner's word had another end.
+const WORD: Duration = Duration::from_millis(100);
+/// Sessions of one walk that are on their way out, at most: fewer than one worker ends at a time.
+const UNDER_WAY_MAX: usize = 128;
 /// The longest that the whole may take.
 const LIMIT: Duration = Duration::from_secs(60);
 /// Walks at a time.
@@ -48,7 +55,26 @@ struct Walk {
 /// A session that its owner was asked to end.
 struct Ended {
     row: TerminatedRow,
+    key: FlowKey,
     packets: [u32; 2],
+    asked: Instant,
+}
+
+impl Terminations {
+    /// A worker ended a session, and says which of its ends know.
+    pub(super) fn ended(&mut self, key: &FlowKey, reset: [bool; 2]) {
+        let rows = self.walks.iter_mut().flat_map(|walk| &mut walk.ended);
+        for ended in rows.filter(|ended| ended.is_under_way() && ended.key == *key) {
+            ended.row.result = TerminateResult::Removed;
+            [ended.row.rst_to_from, ended.row.rst_to_to] = reset;
+        }
+    }
+}
+
+impl Ended {
+    fn is_under_way(&self) -> bool {
+        self.row.result == TerminateResult::Unconfirmed
+    }
 }
 
 impl Core {
@@ -105,10 +131,15 @@ impl Core {
             if !walk.promise.is_wanted() {
                 continue;
             }
-            while walk.found.is_none() && began.elapsed() < STEP && self.walk_on(&mut walk, now) {}
-            busy |= walk.found.is_none();
+            let mut goes_on = true;
+            while goes_on && began.elapsed() < STEP {
+                goes_on = self.walk_on(&mut walk, now);
+            }
+            // What waits for a worker waits for the next turn.
+            busy |= goes_on;
+            let gone = self.confirm(&mut walk, now);
             let over = walk.found.is_some_and(|found| now.duration_since(found) >= PATIENCE);
-            if walk.found.is_some() && (self.confirm(&mut walk) || over) {
+            if walk.found.is_some() && (gone || over) {
                 let rows = walk.ended.into_iter().map(|ended| ended.row).collect();
                 walk.promise.keep(answer_line(&Terminated { truncated: walk.truncated, rows }));
             } else {
@@ -120,6 +151,9 @@ impl Core {
 
     /// The next slots. False if it has to go on later.
     fn walk_on(&mut self, walk: &mut Walk, now: Instant) -> bool {
+        if walk.found.is_some() {
+            return false;
+        }
         let Some(shard) = self.shards.get(walk.shard).copied() else {
             walk.found = Some(now);
             return false;
@@ -129,17 +163,21 @@ impl Core {
         let filter = walk.args.filter();
         for slot in walk.slot..end.min(shard.slots()) {
             let Some(view) = shard.read(Slot(slot)).filter(|view| matches(&filter, view)) else { continue };
+            if walk.ended.iter().filter(|ended| ended.is_under_way()).count() >= UNDER_WAY_MAX {
+                walk.slot = slot;
+                return false;
+            }
             if walk.ended.len() >= walk.args.limit as usize {
                 (walk.truncated, walk.found) = (true, Some(now));
                 return false;
             }
-            let mail = self.workers.get_mut(walk.shard).map(|worker| &mut worker.mail);
-            if mail.is_none_or(|mail| mail.push(Mail::Terminate(Slot(slot))).is_err()) {
+            if !self.ask_to_end(walk.shard, slot) {
                 // The worker's mailbox is full: it is emptied at its next turn.
                 walk.slot = slot;
                 return false;
             }
-            walk.ended.push(Ended { row: row(walk.shard as u32, slot, &view), packets: view.packets });
+            let (row, key) = (row(walk.shard as u32, slot, &view), view.keys[0]);
+            walk.ended.push(Ended { row, key, packets: view.packets, asked: now });
         }
         walk.slot = end;
         if one {
@@ -152,28 +190,33 @@ impl Core {
         true
     }
 
+    fn ask_to_end(&mut self, worker: usize, slot: u32) -> bool {
+        let mail = self.workers.get_mut(worker).map(|worker| &mut worker.mail);
+        mail.is_some_and(|mail| mail.push(Mail::Terminate(Slot(slot))).is_ok())
+    }
+
     /// Looks which sessions are gone. True if all are.
-    fn confirm(&self, walk: &mut Walk) -> bool {
+    fn confirm(&mut self, walk: &mut Walk, now: Instant) -> bool {
         let mut all = true;
-        for ended in walk.ended.iter_mut().filter(|ended| ended.row.result == TerminateResult::Unconfirmed) {
-            let there =
-                self.shards.get(ended.row.worker as usize).and_then(|shard| shard.read(Slot(ended.row.slot)));
-            // A tuple that was opened again meanwhile has a higher version and as few packets as a new one.
-            let same = there.is_some_and(|view| is_same(&view, &ended.row) && view.packets >= ended.packets);
-            if same {
-                all = false;
-            } else {
-                ended.row.result = TerminateResult::Removed;
+        for ended in walk.ended.iter_mut().filter(|ended| ended.is_under_way()) {
+            let (worker, slot) = (ended.row.worker as usize, ended.row.slot);
+            match self.shards.get(worker).map_or(Read::Free, |shard| shard.look(Slot(slot))) {
+                // A tuple that was opened again meanwhile has fewer packets.
+                Read::Session(view) if view.keys[0] == ended.key && view.packets >= ended.packets => {
+                    all = false;
+                    if now.duration_since(ended.asked) >= AGAIN && self.ask_to_end(worker, slot) {
+                        ended.asked = now;
+                    }
+                }
+                // Its owner is writing: looked at again.
+                Read::Busy => all = false,
+                // Its owner's word may still be under way.
+                _ if now.duration_since(ended.asked) < WORD => all = false,
+                _ => ended.row.result = TerminateResult::Gone,
             }
         }
         all
     }
-}
-
-fn is_same(view: &SessionView, row: &TerminatedRow) -> bool {
-    let key = &view.keys[0];
-    (key.proto().0, endpoint(key.src(), key.sport()), endpoint(key.dst(), key.dport()))
-        == (row.proto.0, row.from, row.to)
 }
 
 fn row(worker: u32, slot: u32, view: &SessionView) -> TerminatedRow {

@@ -4,7 +4,10 @@ use super::server::{Reply, Responder};
 use crate::harness::{CLIENT, CONFIG, LAN, Rig, SERVER, Shape, WAN};
 use dpdk::Mempool;
 use engine::counters::{DropReason, Event};
-use proto::{Command, SessionsArgs};
+use proto::{
+    Command, ErrorCode, EventsArgs, ForceArgs, ForcedRole, SessionsArgs, TerminateArgs, TerminateResult,
+    Terminated, WaitArgs,
+};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -13,6 +16,19 @@ use wire::tcp_flags::{ACK, SYN};
 
 /// The answer's `data`.
 fn ask(rig: &mut Rig, command: Command) -> Value {
+    let mut answer = whole_answer(rig, command);
+    assert_eq!((&answer["v"], &answer["ok"]), (&1.into(), &true.into()));
+    answer["data"].take()
+}
+
+/// Why it is refused.
+fn refused(rig: &mut Rig, command: Command) -> proto::Error {
+    let mut answer = whole_answer(rig, command);
+    assert_eq!(answer["ok"], false, "{answer}");
+    serde_json::from_value(answer["error"].take()).unwrap()
+}
+
+fn whole_answer(rig: &mut Rig, command: Command) -> Value {
     let line = match rig.core.respond(command) {
         Reply::Line(line) => line,
         Reply::Walk(mut walk) => {
@@ -28,9 +44,7 @@ fn ask(rig: &mut Rig, command: Command) -> Value {
         },
     };
     assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1, "one line");
-    let mut answer: Value = serde_json::from_slice(&line).unwrap();
-    assert_eq!((&answer["v"], &answer["ok"]), (&1.into(), &true.into()));
-    answer["data"].take()
+    serde_json::from_slice(&line).unwrap()
 }
 
 fn sessions(rig: &mut Rig, args: SessionsArgs) -> Value {
@@ -359,4 +373,78 @@ fn a_walk_through_a_large_table_is_cut_into_short_steps(pool: &Mempool) {
         "{longest:?}: a step is a millisecond, and the machine is shared"
     );
     assert_eq!(out, b"{\"v\":1,\"ok\":true,\"data\":{\"total\":0,\"by_state\":[]}}\n");
+}
+
+#[dpdk::test(capacity = 1023)]
+fn a_node_that_stands_alone_has_no_pair_to_steer(pool: &Mempool) {
+    let mut rig = Rig::new(pool, &Shape::default(), "");
+    let status = ask(&mut rig, Command::Status);
+    assert!(status.get("pair").is_none());
+    for command in [
+        Command::Verify(WaitArgs::default()),
+        Command::Compare,
+        Command::Resync,
+        Command::Switchover(WaitArgs::default()),
+        Command::Force(ForceArgs { role: ForcedRole::Active }),
+        Command::Unforce,
+        Command::Events(EventsArgs { wait_ms: 60_000, ..EventsArgs::default() }),
+    ] {
+        let error = refused(&mut rig, command);
+        assert_eq!(error.code, ErrorCode::NoPair);
+        assert!(error.message.contains("no [pair]") && error.hint.contains("docs/pair.md"), "{error:?}");
+    }
+}
+
+fn terminate(rig: &mut Rig, args: TerminateArgs) -> Terminated {
+    let args = TerminateArgs { limit: if args.limit == 0 { 100 } else { args.limit }, ..args };
+    serde_json::from_value(ask(rig, Command::Terminate(args))).unwrap()
+}
+
+#[dpdk::test(capacity = 1023)]
+fn b_33_sessions_end_on_command_and_the_answer_says_which_ends_know(pool: &Mempool) {
+    let mut rig = Rig::new(pool, &Shape::default(), "");
+    traffic(&mut rig);
+    rig.left(LAN, 1);
+    rig.left(WAN, 1);
+    // Nothing is in flight on the connection: the numbers of both resets are known.
+    let tcp = TerminateArgs { proto: Some(proto::Protocol::TCP), ..TerminateArgs::default() };
+    let ended = terminate(&mut rig, tcp.clone());
+    assert_eq!((ended.rows.len(), ended.truncated), (1, false));
+    let row = &ended.rows[0];
+    assert_eq!((row.result, row.rst_to_from, row.rst_to_to), (TerminateResult::Removed, true, true));
+    assert_eq!((row.from.port, row.to.port), (40_000, 80));
+    assert_eq!((rig.left(LAN, 1).len(), rig.left(WAN, 1).len()), (1, 1), "a reset to each end");
+    assert_eq!(terminate(&mut rig, tcp).rows, [], "it is gone");
+
+    let one = ask(&mut rig, Command::Sessions(SessionsArgs { port: Some(5_001), ..SessionsArgs::default() }));
+    let session = serde_json::from_value(one["rows"][0].clone()).unwrap();
+    let ended = terminate(&mut rig, TerminateArgs { session: Some(session), ..TerminateArgs::default() });
+    let row = &ended.rows[0];
+    assert_eq!((ended.rows.len(), row.from.port, row.result), (1, 5_001, TerminateResult::Removed));
+    assert!(!row.rst_to_from && !row.rst_to_to, "UDP knows no reset");
+
+    let ended = terminate(&mut rig, TerminateArgs { all: true, limit: 1, ..TerminateArgs::default() });
+    assert_eq!((ended.rows.len(), ended.truncated), (1, true));
+    let ended = terminate(&mut rig, TerminateArgs { all: true, ..TerminateArgs::default() });
+    assert_eq!((ended.rows.len(), ended.truncated), (1, false));
+    assert_eq!(rig.core.sessions_by_worker(), [0]);
+}
+
+#[dpdk::test(capacity = 1023)]
+fn b_33_more_sessions_than_a_worker_ends_at_a_time_end_all_the_same(pool: &Mempool) {
+    let mut rig = Rig::new(pool, &Shape::default(), "");
+    rig.introduce_hosts();
+    for port in 0..600 {
+        rig.arrive(LAN, Frame::udp(CLIENT, SERVER, 10_000 + port, 53));
+        if port % 32 == 31 {
+            rig.settle();
+            rig.left(WAN, 1);
+        }
+    }
+    rig.settle();
+    assert_eq!(rig.core.sessions_by_worker(), [600]);
+    let which = TerminateArgs { port: Some(53), limit: 1_000, ..TerminateArgs::default() };
+    let ended = terminate(&mut rig, which);
+    assert_eq!(ended.rows.iter().filter(|row| row.result == TerminateResult::Removed).count(), 600);
+    assert_eq!(rig.core.sessions_by_worker(), [0]);
 }

@@ -226,7 +226,7 @@ impl Worker {
             match message {
                 Mail::Send { port, frame } => io.send_bytes(port, frame.bytes()),
                 Mail::Terminate(slot) => {
-                    engine.terminate(slot, now);
+                    engine.terminate_clean(slot, now);
                 }
             }
             if work.other as usize > mailbox::MAILBOX {

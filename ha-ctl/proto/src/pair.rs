@@ -484,7 +484,7 @@ pub enum TerminateResult {
     Removed,
     /// It was asked to end, and its owner has not confirmed that in time.
     Unconfirmed,
-    /// It ended by itself, or its place is another session's, before it could be ended.
+    /// It ended in another way before it could be ended.
     Gone,
     /// One that this client does not know: its daemon is newer.
     #[serde(other)]
