@@ -398,3 +398,95 @@ pub(super) fn read_mentioned(body: &[u8]) -> Option<(u32, u32)> {
     let ([token, buckets], _) = <[U32; 2]>::ref_from_prefix(body).ok()?;
     Some((token.get(), buckets.get()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    /// Wire version 1: one message a line, its name and its bytes. Never change a line: another release
+    /// reads and writes it.
+    const VECTORS: &str = include_str!("../../tests/vectors/stream.txt");
+
+    fn vector(name: &str) -> String {
+        let line = VECTORS.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_default().to_owned()
+    }
+
+    #[track_caller]
+    fn check(name: &str, body: &Body) -> Vec<u8> {
+        let mut hex = String::new();
+        body.bytes().iter().for_each(|byte| write!(hex, "{byte:02x}").unwrap());
+        assert_eq!(vector(name), hex, "vector {name}");
+        // A later release may append.
+        [body.bytes(), &[0xff]].concat()
+    }
+
+    fn term() -> Term {
+        Term::new(6).unwrap()
+    }
+
+    #[test]
+    fn x18_every_message_of_version_1_is_what_it_was() {
+        let sums = [
+            Sum { number: 0x0102, sum: 0x1122_3344_5566_7788, last: 0x1_0000_0000 },
+            Sum { number: 0xffff, sum: 1, last: 0 },
+        ];
+        let seq = 0x1_0000_0010;
+        let body = check("digests", &write_digests(0xa1b2_c3d4, Level::Bucket, seq, &sums));
+        let (token, level, read) = read_digests(&body, seq).unwrap();
+        // Older than a lag can say is "long ago".
+        let long_ago = Sum { last: seq - u64::from(u32::MAX), ..sums[1] };
+        assert_eq!(
+            (token, level, read.collect::<Vec<_>>()),
+            (0xa1b2_c3d4, Level::Bucket, vec![sums[0], long_ago])
+        );
+
+        let body = check("ask", &write_buckets(Some(7), &[1, 0x0203, 0xffff]));
+        let (token, read) = read_ask(&body).unwrap();
+        assert_eq!((token, read.collect::<Vec<_>>()), (7, vec![1, 0x0203, 0xffff]));
+
+        let mark = Mark { mirror: Mirror::Complete, sessions: 500_000, sum: 0x0102_0304_0506_0708 };
+        let body = check("mark", &mark.write());
+        assert_eq!(Mark::read(&body), Some(mark));
+
+        let have = Have {
+            term: term(),
+            mirror: Mirror::Stale,
+            life: 3,
+            received: 0x0a0b_0c0d_0e0f,
+            sessions: 499_999,
+            sum: 9,
+        };
+        let body = check("have", &have.write());
+        assert_eq!(Have::read(&body), Some(have));
+
+        let nak = Nak { seq: 0x1234_5678, reason: 1, block: 2, places: 1 << 63 | 5 };
+        let body = check("nak", &nak.write());
+        assert_eq!(Nak::read(&body), Some(Nak { seq: 0x5678, ..nak }));
+        assert_eq!(nak.indices().collect::<Vec<_>>(), [128, 130, 191]);
+
+        let verdicts = [(0, Verdict::Equal), (0x0102, Verdict::Differs), (255, Verdict::Busy)];
+        let body = check("verdicts", &write_verdicts(5, Level::Group, &verdicts));
+        let (token, level, read) = read_verdicts(&body).unwrap();
+        assert_eq!((token, level, read.collect::<Vec<_>>()), (5, Level::Group, verdicts.to_vec()));
+
+        let body = check("mentioned", &write_mentioned(7, 1_920));
+        assert_eq!(read_mentioned(&body), Some((7, 1_920)));
+
+        let body = check("want", &write_buckets(None, &[0x0102, 3]));
+        assert_eq!(read_want(&body).collect::<Vec<_>>(), [0x0102, 3]);
+    }
+
+    #[test]
+    fn a_body_holds_as_many_as_are_announced() {
+        let sum = Sum { number: 1, sum: 2, last: 3 };
+        assert_eq!(write_digests(1, Level::Group, 9, &[sum; 100]).bytes().len(), 6 + SUMS * 14);
+        assert_eq!(
+            write_verdicts(1, Level::Group, &[(1, Verdict::Busy); 100]).bytes().len(),
+            6 + VERDICTS * 3
+        );
+        assert_eq!(write_buckets(Some(1), &[1; 200]).bytes().len(), 4 + LISTED * 2);
+    }
+}

@@ -211,6 +211,8 @@ impl Stream {
         self.lose_everything();
         self.lead.hurry = true;
         self.show(Mirror::Partial);
+        // A look at all handles may have been interrupted that was to find lost ends.
+        self.sweep();
         self.prove_again(now);
     }
 

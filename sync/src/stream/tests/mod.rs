@@ -1,4 +1,6 @@
 mod delta;
+mod hostile;
+mod merge;
 mod pair;
 mod random;
 mod repair;

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::ids::{GroupId, SessionHandle, Term, Version};
+use crate::membership::{MergeVerdict, merge};
 use crate::record::{
     Addresses, Delete, Key, Lifetime, Record, RuleRef, Session, State, TcpHalf, TcpSnapshot, Tuple,
 };
@@ -24,6 +25,8 @@ pub struct Sessions {
     /// What was handed over and is not applied.
     ring: VecDeque<(Record, Tag)>,
     pub ring_size: usize,
+    /// What the other node offers and is not judged.
+    offers: VecDeque<(Session, Tag)>,
     outcomes: VecDeque<Outcome>,
     /// Records that the owner applies in a step.
     pub speed: usize,
@@ -32,6 +35,12 @@ pub struct Sessions {
     /// This node is active: nobody writes into its table.
     pub active: bool,
     pub busy: HashSet<u32>,
+    /// Sessions with traffic since the split; true if both ways.
+    pub since: HashMap<Key, bool>,
+    /// Numbers whose keys belong to another session here.
+    pub taken: HashSet<Key>,
+    /// What became of offers: inserted, replaced, kept.
+    pub merged: [u32; 3],
     /// Highest version that each key ever had here by way of the stream: never older over newer.
     seen: HashMap<Key, Version>,
     /// Deletes that came by way of the stream: what they deleted must not come back.
@@ -69,6 +78,10 @@ impl Sessions {
             limit: capacity as usize,
             active: false,
             busy: HashSet::new(),
+            since: HashMap::new(),
+            taken: HashSet::new(),
+            merged: [0; 3],
+            offers: VecDeque::new(),
             seen: HashMap::new(),
             gone: HashMap::new(),
         }
@@ -159,10 +172,43 @@ impl Sessions {
     /// The owner applies what was handed over.
     pub fn step(&mut self) {
         for _ in 0..self.speed {
+            if let Some((session, tag)) = self.offers.pop_front() {
+                let applied = self.judge_offer(&session);
+                self.outcomes.push_back(Outcome { tag, applied });
+                continue;
+            }
             let Some((record, tag)) = self.ring.pop_front() else { return };
             let applied = self.apply(&record);
             self.outcomes.push_back(Outcome { tag, applied });
         }
+    }
+
+    /// A packet passes while both nodes are active.
+    pub fn use_since(&mut self, number: u32, two_way: bool) {
+        self.pass(number);
+        *self.since.entry(key(number)).or_default() |= two_way;
+    }
+
+    /// As an owner judges what the loser of a contest offers (decision 35).
+    fn judge_offer(&mut self, session: &Session) -> Applied {
+        if !self.active {
+            return Applied::Refused(Refused::NotMirroring);
+        }
+        let held = self.index.get(&session.key).copied();
+        let ours = held.map(|_| self.since.get(&session.key).copied().unwrap_or(false));
+        let verdict = merge(ours, session.two_way, self.taken.contains(&session.key));
+        self.merged[verdict as usize] += 1;
+        if verdict == MergeVerdict::Keep {
+            return held.map_or(Applied::Absent, |slot| self.held_at(slot));
+        }
+        let Some(slot) = held.or_else(|| self.free.pop()) else { return Applied::Refused(Refused::Full) };
+        self.counter = self.counter.max(session.version.counter());
+        let version = self.version();
+        self.slots[slot as usize] = Some(Session { version, ..*session });
+        self.index.insert(session.key, slot);
+        self.since.insert(session.key, session.two_way);
+        self.mark(slot);
+        Applied::Installed { handle: SessionHandle(slot), displaced: [None; 2] }
     }
 
     fn apply(&mut self, record: &Record) -> Applied {
@@ -266,6 +312,12 @@ impl Source for Sessions {
         }
         self.slots[handle.0 as usize].map_or(Reading::Nothing, Reading::Session)
     }
+
+    fn since_split(&mut self, handle: SessionHandle) -> Reading {
+        let Reading::Session(session) = self.read(handle) else { return self.read(handle) };
+        let two_way = self.since.get(&session.key);
+        two_way.map_or(Reading::Nothing, |&two_way| Reading::Session(Session { two_way, ..session }))
+    }
 }
 
 impl Sink for Sessions {
@@ -275,6 +327,14 @@ impl Sink for Sessions {
         }
         self.ring.push_back((*record, tag));
         true
+    }
+
+    fn adopt(&mut self, session: &Session, tag: Tag) -> bool {
+        let room = self.offers.len() < self.ring_size;
+        if room {
+            self.offers.push_back((*session, tag));
+        }
+        room
     }
 
     fn room(&self) -> u32 {
