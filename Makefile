@@ -9,18 +9,37 @@ ifneq ($(SUDO),)
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := sudo --preserve-env
 endif
 
-.PHONY: help demo test bench lint fmt build loom e2e clean-lab
+.PHONY: help demo demo-single test soak measure bench lint fmt build loom e2e clean-lab
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-demo: ## one firewall between a client and a server, real traffic, a table of what passed
+demo: programs ## the pair: kill the active node under traffic, bring it back, switch over; a verdict and a picture
+	$(SUDO) $(TARGET)/release/lab demo --picture $(TARGET)/takeover.svg
+
+demo-single: programs ## one firewall between a client and a server, real traffic, a table of what passed
+	$(SUDO) $(TARGET)/release/lab demo --nodes 1
+
+.PHONY: programs
+programs:
 	cargo build --release --locked -p dataplane -p ha-ctl -p lab
-	$(SUDO) $(TARGET)/release/lab demo
 
 test: lint loom ## everything: format, lints, loom models, unit, property and end-to-end tests
 	cargo build --workspace --bins --locked
 	cargo nextest run --workspace --locked --no-fail-fast
+
+soak: programs ## what takes long: lossy links for minutes, the demo twenty times, the simulator over many seeds
+	cargo build --workspace --bins --locked
+	cargo nextest run -p tests --run-ignored only --no-fail-fast
+	set -o pipefail; for run in $$(seq 20); do $(SUDO) $(TARGET)/release/lab demo --picture $(TARGET)/takeover.svg --json | tail -n 1 || exit 1; done
+
+measure: programs ## what the pair reaches: takeovers, switchovers, bulk sync, the sync link
+	$(SUDO) $(TARGET)/release/lab measure takeover
+	$(SUDO) $(TARGET)/release/lab measure takeover --interval-ms 10
+	$(SUDO) $(TARGET)/release/lab measure takeover --sessions 500000
+	$(SUDO) $(TARGET)/release/lab measure switchover
+	$(SUDO) $(TARGET)/release/lab measure bulk --runs 3
+	$(SUDO) $(TARGET)/release/lab measure wire
 
 e2e: ## only the end-to-end suite
 	cargo build --workspace --bins

@@ -148,8 +148,8 @@ pub fn mend_all() -> Result<()> {
     Ok(())
 }
 
-/// Whether the switches pass nothing between the nodes' ports.
-fn keep_apart(apart: bool) -> Result<()> {
+/// Whether the switches pass nothing between the nodes' ports; the sync links stay as they are.
+pub fn keep_apart(apart: bool) -> Result<()> {
     let word = if apart { "on" } else { "off" };
     let ports = Network::BOTH.into_iter().flat_map(|network| Host::NODES.map(|node| network.node_port(node)));
     let lines: String =

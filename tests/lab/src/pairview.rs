@@ -3,6 +3,8 @@
 
 use serde_json::Value;
 
+use crate::control::Control;
+
 /// A node's word on the pair.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PairView {
@@ -41,19 +43,9 @@ impl PairView {
         }
     }
 
-    /// Asks a node.
-    pub fn ask(control: &crate::control::Control) -> Option<Self> {
-        let status = control.ask("status").ok()?;
-        let mut view = Self::of(&status);
-        if status["pair"].is_null() {
-            let log = std::fs::read_to_string(control.socket().with_file_name("log")).ok()?;
-            let log = log.rsplit("event=\"ready\"").next()?;
-            let last = log.lines().rev().find(|l| l.contains("role_changed"))?;
-            view.role = last.split("(\"to\", \"").nth(1)?.split('"').next()?.to_owned();
-            view.in_sync = true;
-            view.partner_heard = true;
-        }
-        Some(view)
+    /// Asks a node; nothing while it does not answer.
+    pub fn ask(control: &Control) -> Option<Self> {
+        control.ask("status").ok().map(|status| Self::of(&status))
     }
 
     /// In a line for people.

@@ -157,7 +157,7 @@ impl Traffic {
     fn survivors(&self, moment: Instant, live: &Live) -> Alive {
         let deadline = Instant::now() + RECOVERY;
         let tcp = self.tcp.wait_alive_since(moment, RECOVERY);
-        live.say(format!("{tcp} TCP connections go on, {} ms after the kill", moment.elapsed().as_millis()));
+        live.say(format!("{tcp} TCP connections go on"));
         let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_secs(1));
         self.udp.wait_alive_since(moment, left);
         let ssh = self.typists.iter().filter(|typist| typist.wait_alive_since(moment, left)).count();

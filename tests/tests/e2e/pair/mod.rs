@@ -3,6 +3,7 @@
 mod announce;
 mod cables;
 mod hostile;
+mod loss;
 mod restart;
 mod roles;
 mod takeover;

@@ -1,0 +1,128 @@
+//! Do the tables stay equal over links that lose, double and swap frames, and beside a partner that does not
+//! answer?
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use lab::{
+    Family, Host, LabOptions, PairSettings, SyncLink,
+    crowd::TcpCrowd,
+    echo::EchoServer,
+    faults,
+    forwarder::{Direction, Impairment},
+    generator::Generator,
+    stream::{StreamKind, Streams},
+};
+use tests::pair::{Mark, PairBench};
+
+const ECHO: u16 = 7007;
+const BAD: Impairment =
+    Impairment { loss: 20.0, duplication: 5.0, reordering: 5.0, delay_ms: 0, direction: Direction::Both };
+
+/// A pair whose only way for session sync is the bad link.
+fn bad_link(impairment: Impairment) -> PairBench {
+    let options = LabOptions::pair(PairSettings::default()).overlay("[pair]\nlan-fallback = false\n");
+    let bench = PairBench::with(options);
+    faults::impair(SyncLink::FIRST, impairment).unwrap();
+    bench
+}
+
+fn converge(length: Duration) {
+    let mut bench = bad_link(BAD);
+    let mark = Mark::now();
+    let _server = EchoServer::start(Host::Server, ECHO).unwrap();
+    let tcp = TcpCrowd::start(ECHO, 40, Duration::from_millis(50)).unwrap();
+    let streams = Streams::start(&StreamKind::ALL, Duration::from_millis(1)).unwrap();
+    let generator = Generator::new(Family::V4, 20_000).unwrap();
+    let started = Instant::now();
+    let mut opened = 0;
+    while started.elapsed() < length {
+        if opened < 20_000 {
+            generator.send(opened..opened + 1_000, 10_000);
+            opened += 1_000;
+        }
+        // Others come and go all the time.
+        drop(tests::connections(Family::V6, ECHO, 20));
+        thread::sleep(Duration::from_millis(200));
+    }
+    // Closed connections go on both nodes; what is left must be the same.
+    bench.wait_ready(Host::A);
+    bench.wait_equal(40 + 4 + opened as usize * 9 / 10);
+    for host in Host::NODES {
+        assert!(!bench.event_names(host, mark).contains("role_changed"), "{:?}", bench.events(host, mark));
+    }
+    let kill = lab::demo::pair::kill_active(bench.lab(), Host::A).unwrap();
+    let resumed = kill.at + kill.detected.unwrap();
+    assert_eq!(tcp.wait_alive_since(resumed, Duration::from_secs(15)), 40, "{:?}", tcp.members());
+    assert!(streams.tracks().iter().all(|track| track.last().is_some_and(|last| last.at > resumed)));
+}
+
+#[test]
+fn s_21_b_23_tables_become_equal_over_a_bad_link() {
+    converge(Duration::from_secs(4));
+}
+
+#[test]
+#[ignore = "minutes: make soak"]
+fn s_21_b_23_tables_become_equal_over_a_link_that_is_bad_for_minutes() {
+    converge(Duration::from_secs(180));
+}
+
+#[test]
+fn x_14_a_partner_that_acknowledges_nothing_costs_no_memory_and_no_packet() {
+    let mut bench =
+        bad_link(Impairment { loss: 100.0, direction: Direction::FromB, ..Impairment::default() });
+    let streams = Streams::start(&StreamKind::ALL, Duration::from_millis(1)).unwrap();
+    let (mark, begun) = (Mark::now(), Instant::now());
+    let process = bench.process(Host::A);
+    let resident = process.resident_kib().unwrap();
+    let generator = Generator::new(Family::V4, 20_000).unwrap();
+    generator.fill(&bench.control(Host::A), 20_000, 20_000).unwrap();
+    thread::sleep(Duration::from_secs(1));
+    let grown = process.resident_kib().unwrap().saturating_sub(resident);
+    assert!(grown < 16 * 1024, "{grown} KiB");
+    assert_eq!(bench.roles(), ("active".into(), "standby".into()), "the LAN's heartbeats pass");
+    assert!(bench.view(Host::A).is_some_and(|view| view.unprotected > 19_000), "{:?}", bench.view(Host::A));
+    for track in streams.tracks() {
+        let silence = track.longest_silence(begun, Instant::now()).length;
+        assert!(silence < Duration::from_millis(250), "{:?}: {silence:?}", track.kind());
+    }
+    faults::impair(SyncLink::FIRST, Impairment::default()).unwrap();
+    bench.wait_ready(Host::A);
+    bench.wait_equal(20_004);
+    for host in Host::NODES {
+        assert!(!bench.event_names(host, mark).contains("role_changed"), "{:?}", bench.events(host, mark));
+    }
+}
+
+#[test]
+fn a_slow_link_is_no_dead_one() {
+    let mut bench = bad_link(Impairment { delay_ms: 60, ..Impairment::default() });
+    let mark = Mark::now();
+    let _server = EchoServer::start(Host::Server, ECHO).unwrap();
+    let mut open = tests::connections(Family::V4, ECHO, 20);
+    bench.wait_equal(20);
+    thread::sleep(Duration::from_secs(1));
+    for host in Host::NODES {
+        let names = bench.event_names(host, mark);
+        assert!(!names.contains("role_changed") && !names.contains("peer_gone"), "{names:?}");
+    }
+    assert_eq!(open.round(1), 20);
+}
+
+#[test]
+fn a_full_disk_for_logs_changes_nothing() {
+    let mut bench = PairBench::up();
+    let _server = EchoServer::start(Host::Server, ECHO).unwrap();
+    let tcp = TcpCrowd::start(ECHO, 20, Duration::from_millis(50)).unwrap();
+    bench.node(Host::B).stop();
+    bench.node(Host::B).log_to("/dev/full");
+    bench.start(Host::B);
+    bench.wait_ready(Host::A);
+    bench.wait_equal(20);
+    bench.kill(Host::A);
+    tests::eventually("role of b", "active".to_owned(), || bench.role(Host::B));
+    assert_eq!(tcp.wait_alive_since(Instant::now(), Duration::from_secs(15)), 20, "{:?}", tcp.members());
+}
