@@ -10,6 +10,7 @@ mod net;
 mod pair;
 mod step;
 
+mod apart;
 mod burst;
 mod capacity;
 mod ending;
