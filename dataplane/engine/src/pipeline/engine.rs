@@ -386,6 +386,7 @@ impl<B: PacketBuf> Engine<B> {
         let timeouts = &snapshot.timeouts;
         if self.took_over.is_some_and(|then| now.since(then) >= Ticks::MAX_SPAN_MS) {
             self.took_over = None;
+            self.shard.forget_takeover();
         }
         let took_over = self.took_over;
         self.apart.keep_in_span(now, took_over);

@@ -80,6 +80,7 @@ impl<B: PacketBuf> Engine<B> {
             self.shard.judge_all();
         }
         self.left = None;
+        self.shard.tick(now);
         self.shard.serve(term);
         self.role = RoleView::Active { term };
     }

@@ -92,7 +92,8 @@ impl<B: PacketBuf> Engine<B> {
             return self.counters.dropped(Refusal::LocalNoService.into());
         }
         if !self.replies.take(cx.now) {
-            return self.counters.count(Event::IcmpErrorsLimited, 1);
+            self.counters.count(Event::IcmpErrorsLimited, 1);
+            return self.counters.dropped(Refusal::LocalNoService.into());
         }
         if !self.echo(cx, desc, frame, io) {
             self.counters.dropped(Refusal::LocalNoService.into());

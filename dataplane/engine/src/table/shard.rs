@@ -2,6 +2,14 @@
 //!
 //! Lookups return slots. Sessions end in [`Shard::housekeep`] only, between bursts, so a slot that a
 //! lookup returned stays what it was through the burst (decision 6).
+//!
+//! What the other node of a pair is told of sessions is in [`told`], what it tells in [`mirror`].
+
+mod mirror;
+mod told;
+
+pub(crate) use mirror::Adopted;
+pub use told::Ended;
 
 use super::dirty::DirtyMarker;
 use super::entry::{Binding, Entry, Hot, Path, Slot, SlotReader, flags};
@@ -9,8 +17,6 @@ use super::index::{HashKey, Index, KeyHash};
 use super::memory::Memory;
 use super::timers::Timers;
 use super::{prefetch_line, prefetch_read};
-use crate::atomics::{Arc, AtomicU64, Ordering};
-use crate::ids::GroupId;
 use crate::session::Life;
 use crate::time::Ticks;
 use crate::track::Dir;
@@ -24,10 +30,6 @@ const RESERVE: usize = 64;
 const ENDS_PER_BURST: usize = 64;
 /// Slots looked at between two bursts after the timeouts changed.
 const JUDGED_PER_BURST: usize = 128;
-/// A TCP session that was silent for so long is told once more, with exact numbers (decision 39).
-const IDLE_AFTER_MS: u32 = 10_000;
-/// A session that may have to be told of at its next packet is looked at this seldom, at least.
-const LOOK_EVERY_MIN_MS: u32 = 1_000;
 /// Stale entries of the half-open queue looked at when it is full.
 const ROTATIONS: usize = 8;
 
@@ -114,37 +116,6 @@ pub enum End {
     Evicted,
 }
 
-/// A session that the other node knows has ended, or is none of its business any more.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Ended {
-    /// Where it was. The slot may have another tenant by now.
-    pub slot: Slot,
-    /// The initiator's key.
-    pub key: FlowKey,
-    /// Above every version that it ever had.
-    pub version: u64,
-    /// Its traffic group.
-    pub group: GroupId,
-}
-
-/// The ring to the sync core, and what found no room in it.
-struct Ends {
-    ring: rtrb::Producer<Ended>,
-    lost: Arc<AtomicU64>,
-}
-
-/// A session in the state that the other node's record says.
-pub(crate) struct Adopted<'a> {
-    pub keys: &'a [FlowKey; 2],
-    pub hashes: [KeyHash; 2],
-    pub version: u64,
-    pub binding: Binding,
-    pub path: Path,
-    pub hot: Hot,
-    /// So that the lifetime that is left follows from it.
-    pub last_seen: Ticks,
-}
-
 /// What to do with a session whose timer fired.
 pub enum Due {
     /// Its time ran out.
@@ -178,9 +149,11 @@ pub struct Shard {
     judged_to: usize,
     config: ShardConfig,
     marker: Option<DirtyMarker<'static, rtrb::Producer<u32>>>,
-    ends: Option<Ends>,
+    ends: Option<told::Ends>,
     /// This node decides over its sessions; otherwise it mirrors the other one's.
     serving: bool,
+    /// Since when, if it mirrored before: what was not seen since then stands where nobody knows.
+    serving_since: Option<Ticks>,
     /// The next slot of a walk that drops sessions.
     sweep_from: u32,
     dirty: &'static [crate::atomics::AtomicU8],
@@ -215,6 +188,7 @@ impl Shard {
             marker: None,
             ends: None,
             serving: true,
+            serving_since: None,
             sweep_from: 0,
             dirty,
             told,
@@ -240,34 +214,9 @@ impl Shard {
         (super::dirty::DirtyFlags::new(self.dirty), rx)
     }
 
-    /// Tells the ends of sessions that the other node knows: while this node serves, each goes into the
-    /// returned ring, and what finds it full is counted (decision 20).
-    pub fn track_ends(&mut self, places: usize) -> (rtrb::Consumer<Ended>, Arc<AtomicU64>) {
-        let (ring, rx) = rtrb::RingBuffer::new(places);
-        let lost = Arc::new(AtomicU64::new(0));
-        self.ends = Some(Ends { ring, lost: Arc::clone(&lost) });
-        (rx, lost)
-    }
-
-    /// From now on this worker decides over its sessions, and versions carry this term.
-    pub(crate) fn serve(&mut self, term: u32) {
-        self.config.term = term;
-        self.serving = true;
-    }
-
-    /// True while this node decides over its sessions.
-    pub(crate) fn is_serving(&self) -> bool {
-        self.serving
-    }
-
     /// The term that versions carry.
     pub fn term(&self) -> u32 {
         self.config.term
-    }
-
-    /// From now on its sessions are a mirror: none ends by itself, none is announced.
-    pub(crate) fn stop_serving(&mut self) {
-        self.serving = false;
     }
 
     /// Slots, used or not.
@@ -443,22 +392,6 @@ impl Shard {
         }
     }
 
-    /// A session that is mirrored from its first packet on: dirty mark, under the version it was born with.
-    pub(crate) fn announce(&mut self, slot: Slot) {
-        let Some(entry) = self.entry(slot) else { return };
-        let path = entry.path();
-        if let Some(marker) = &mut self.marker
-            && self.serving
-            && path.flags & (flags::REPLICATE | flags::YOUNG) == flags::REPLICATE
-        {
-            if path.flags & flags::SHARED == 0 {
-                entry.update(|e| e.path(Path { flags: path.flags | flags::SHARED, ..path }));
-            }
-            marker.mark(slot.0);
-            self.set_told(slot, self.now);
-        }
-    }
-
     /// The timeouts changed: every session is put to `judge` anew, a few between two bursts, and its timer
     /// set by what it says now.
     pub(crate) fn judge_all(&mut self) {
@@ -537,66 +470,6 @@ impl Shard {
             || (self.free_len < RESERVE.min(self.entries.len() / 2) && self.population.half_open > 0)
     }
 
-    /// A living session's timer fired: it may be old enough to be mirrored now, idle enough for exact
-    /// numbers, or not told of for half of its life.
-    fn look(&mut self, slot: Slot, entry: &Entry, life: Life) {
-        let path = entry.path();
-        if path.flags & flags::YOUNG != 0 && self.now.reached(self.told(slot)) {
-            entry.update(|e| e.path(Path { flags: path.flags & !flags::YOUNG, ..path }));
-            self.changed(slot, crate::session::is_replicated(entry.proto(), entry.state()));
-        } else if self.is_told_of(entry) {
-            let seen = entry.last_seen();
-            let told = self.told(slot);
-            let is_stale = !told.reached(seen) && self.now.since(told) >= life.timeout_ms / 2;
-            if (self.now.since(seen) >= IDLE_AFTER_MS && entry.settle()) || is_stale {
-                self.changed(slot, true);
-            }
-        }
-        let next = self.next_look(slot, entry, life);
-        self.timers.set(slot.0 as usize, next);
-    }
-
-    /// True if changes of this session are told to another node.
-    fn is_told_of(&self, entry: &Entry) -> bool {
-        self.marker.is_some()
-            && self.serving
-            && entry.path().flags & (flags::REPLICATE | flags::YOUNG) == flags::REPLICATE
-            && crate::session::is_replicated(entry.proto(), entry.state())
-    }
-
-    /// When to look at a session again: at the end of its life, or before if it has to be told of.
-    fn next_look(&self, slot: Slot, entry: &Entry, life: Life) -> Ticks {
-        let earlier = |a: Ticks, b: Ticks| if a.reached(b) { b } else { a };
-        if entry.path().flags & flags::YOUNG != 0 {
-            return earlier(self.told(slot), life.deadline);
-        }
-        if !self.is_told_of(entry) {
-            return life.deadline;
-        }
-        let mut next = self.told(slot).after(life.timeout_ms / 2);
-        if self.now.reached(next) {
-            // Nothing new so far; the next packet will be.
-            next = self.now.after((life.timeout_ms / 8).max(LOOK_EVERY_MIN_MS));
-        }
-        if entry.may_settle() {
-            let idle_from = entry.last_seen().after(IDLE_AFTER_MS);
-            let idle_from =
-                if self.now.reached(idle_from) { self.now.after(IDLE_AFTER_MS) } else { idle_from };
-            next = earlier(next, idle_from);
-        }
-        earlier(next, life.deadline)
-    }
-
-    fn told(&self, slot: Slot) -> Ticks {
-        self.told.get(slot.0 as usize).copied().map_or(self.now, Ticks)
-    }
-
-    fn set_told(&mut self, slot: Slot, when: Ticks) {
-        if let Some(told) = self.told.get_mut(slot.0 as usize) {
-            *told = when.0;
-        }
-    }
-
     fn release(&mut self, slot: Slot, now: Ticks) {
         let Some(entry) = self.entries.get(slot.0 as usize) else { return };
         self.unshare(slot, entry);
@@ -614,55 +487,6 @@ impl Shard {
         self.free_len += 1;
     }
 
-    /// The other node is to forget the session, if it knows it: it ends, or is kept to this node.
-    pub(crate) fn unshare(&mut self, slot: Slot, entry: &Entry) {
-        let path = entry.path();
-        if path.flags & flags::SHARED == 0 || !self.serving {
-            return;
-        }
-        let version = self.next_version(entry.version());
-        entry.update(|e| {
-            e.version(version);
-            e.path(Path { flags: path.flags & !flags::SHARED, ..path });
-        });
-        if let Some(ends) = &mut self.ends {
-            let ended = Ended { slot, key: entry.keys()[0], version, group: path.group };
-            if ends.ring.push(ended).is_err() {
-                ends.lost.store(ends.lost.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// Stores a session as the other node's record says: at `held`, which has the same two keys, or in a
-    /// free slot; then the caller has looked both keys up and found neither.
-    pub(crate) fn adopt(
-        &mut self,
-        held: Option<Slot>,
-        new: &Adopted<'_>,
-        now: Ticks,
-    ) -> Result<Slot, TableFull> {
-        let slot = match held {
-            Some(slot) => slot,
-            None => self.place(new.hashes)?,
-        };
-        let entry = self.entry(slot).ok_or(TableFull)?;
-        let class = Class::of(new.keys[0].proto());
-        if held.is_none() {
-            self.population.in_use[class as usize] += 1;
-        } else if class == Class::Tcp && crate::session::is_half_open(entry.state()) {
-            self.handshake_changed(slot, true, false);
-        }
-        if held.is_some() {
-            self.relearned(entry.proto(), entry.state(), 0);
-        }
-        self.relearned(new.keys[0].proto(), 0, new.hot.state);
-        self.counter = self.counter.max(new.version & COUNTER_MASK);
-        entry.create(new.keys, new.version, new.binding, new.path, &new.hot, new.last_seen);
-        self.timers.clear(slot.0 as usize, now);
-        self.set_told(slot, now);
-        Ok(slot)
-    }
-
     /// A free slot, both hashes in the index.
     fn place(&mut self, [hash, reply_hash]: [KeyHash; 2]) -> Result<Slot, TableFull> {
         let slot = Slot(*self.free[..self.free_len].last().ok_or(TableFull)?);
@@ -675,36 +499,6 @@ impl Shard {
         }
         self.free_len -= 1;
         Ok(slot)
-    }
-
-    /// Slots that are free.
-    pub(crate) fn room(&self) -> usize {
-        self.free_len
-    }
-
-    /// The next session to be created does not get the slot that was given back last, if there is
-    /// another one.
-    pub(crate) fn rest_last_slot(&mut self) {
-        if let Some(([.., before, last], _)) = self.free.split_at_mut_checked(self.free_len) {
-            std::mem::swap(before, last);
-        }
-    }
-
-    /// Drops sessions that `gone` names, looking at `slots` slots at most. True when the walk has come to
-    /// the last slot; the next call begins anew then.
-    pub(crate) fn sweep(&mut self, slots: u32, mut gone: impl FnMut(&Entry) -> bool, now: Ticks) -> bool {
-        let end = self.sweep_from.saturating_add(slots).min(self.slots());
-        for slot in self.sweep_from..end {
-            if let Some(entry) = self.entry(Slot(slot))
-                && entry.in_use()
-                && gone(entry)
-            {
-                self.release(Slot(slot), now);
-            }
-        }
-        let is_done = end == self.slots();
-        self.sweep_from = if is_done { 0 } else { end };
-        is_done
     }
 
     fn unindex(&mut self, slot: Slot, keys: &[FlowKey; 2]) {

@@ -2,12 +2,16 @@
 
 use super::buffers::Segmented;
 use super::firewall::{Firewall, Setup};
-use super::net::{Flow, LAN, PORTS, WAN, allow, allow_self, lab_rules, mac_of, nets, port_mac};
+use super::net::{
+    Flow, LAN, PORTS, VIRTUAL, WAN, allow, allow_self, host, lab_rules, mac_of, nets, pair_ports, port_mac,
+};
 use super::step::Counted;
 use crate::counters::DropReason;
 use crate::ids::{PortId, WorkerId};
 use crate::neighbour::AdjacencyState;
 use crate::policy::{Action, Rule, Service};
+use crate::role::RoleView;
+use crate::snapshot::PairView;
 use proptest::prelude::*;
 use wire::craft::Frame;
 use wire::tcp_flags::{ACK, FIN, RST};
@@ -41,6 +45,18 @@ fn seeds() -> Vec<Vec<u8>> {
         ];
         all.extend(packets.iter().map(Frame::bytes));
     }
+    for v6 in [false, true] {
+        let (client, own, partner) = (host(v6, 1, 10), host(v6, 1, 2), host(v6, 1, 3));
+        let packets = [
+            Frame::udp(partner, own, 5_000, 801).payload_len(60),
+            Frame::udp(partner, own, 5_000, 689).payload_len(200),
+            Frame::udp(client, own, 5_000, 801).payload_len(60),
+            Frame::echo_request(client, own, 7, 1),
+            Frame::tcp(client, own, 5, 801).flags(ACK),
+        ];
+        all.extend(packets.iter().map(Frame::bytes));
+    }
+    all.push(Frame::arp_request(mac_of(host(false, 1, 10)), [10, 1, 0, 10], [10, 1, 0, 2]).bytes());
     let client = mac_of(super::net::host(false, 1, 10));
     all.push(Frame::arp_request(client, [10, 1, 0, 10], [10, 1, 0, 1]).bytes());
     all.push(Frame::arp_reply(client, [10, 1, 0, 10], port_mac(LAN), [10, 1, 0, 1]).bytes());
@@ -67,10 +83,14 @@ struct Input {
 
 impl Input {
     fn buf(&self) -> Segmented {
+        self.buf_to(port_mac(self.port))
+    }
+
+    fn buf_to(&self, own: MacAddr) -> Segmented {
         let mut bytes = self.bytes.clone();
         if self.for_us && bytes.len() >= 14 {
             let group = bytes[0] & 1 == 1;
-            let mac = if group { MacAddr::BROADCAST } else { port_mac(self.port) };
+            let mac = if group { MacAddr::BROADCAST } else { own };
             bytes[..6].copy_from_slice(&mac.0);
         }
         if self.mend && bytes.len() >= 34 && bytes[12..14] == [8, 0] {
@@ -123,11 +143,21 @@ fn sum(totals: &[Counted], names: &[&str]) -> u64 {
 /// Every frame in went on, waits, was handed over, was answered, was passed to the control thread, or
 /// was dropped for one reason; and every frame out is one that went on or one of the firewall's own.
 fn assert_conserved(fw: &Firewall<Segmented>, sent: u64) -> Result<(), TestCaseError> {
+    assert_frames_conserved(fw, sent)?;
+    let totals: Vec<_> = (0..fw.workers.len()).map(|w| fw.totals(w)).collect();
+    let created = sum(&totals, &["sessions-created"]);
+    let ended = sum(&totals, &["sessions-expired", "half-open-evicted", "sessions-terminated"]);
+    prop_assert_eq!(created - ended, fw.sessions().len() as u64, "sessions: {}", fw.dump());
+    Ok(())
+}
+
+fn assert_frames_conserved(fw: &Firewall<Segmented>, sent: u64) -> Result<(), TestCaseError> {
     let totals: Vec<_> = (0..fw.workers.len()).map(|w| fw.totals(w)).collect();
     let drops: Vec<_> = DropReason::all().map(DropReason::name).collect();
     let pending: u64 = fw.workers.iter().map(|w| w.counters.pending()).sum();
     let went = sum(&totals, &["forwarded", "handed-over"]) + pending;
-    let consumed = sum(&totals, &["arp-answered", "nd-answered", "echo-answered", "neighbour-heard"]);
+    let consumed = ["arp-answered", "nd-answered", "echo-answered", "neighbour-heard", "partner-datagrams"];
+    let consumed = sum(&totals, &consumed);
     prop_assert_eq!(
         sum(&totals, &["rx-packets"]),
         went + consumed + sum(&totals, &drops),
@@ -135,10 +165,8 @@ fn assert_conserved(fw: &Firewall<Segmented>, sent: u64) -> Result<(), TestCaseE
         fw.dump()
     );
     let own = ["arp-answered", "nd-answered", "echo-answered", "icmp-errors-sent", "resets-sent"];
-    prop_assert_eq!(sent, sum(&totals, &["forwarded"]) + sum(&totals, &own), "out: {}", fw.dump());
-    let created = sum(&totals, &["sessions-created"]);
-    let ended = sum(&totals, &["sessions-expired", "half-open-evicted", "sessions-terminated"]);
-    prop_assert_eq!(created - ended, fw.sessions().len() as u64, "sessions: {}", fw.dump());
+    let own = sum(&totals, &own) + sum(&totals, &["tcp-probes-sent", "unknown-resets-sent"]);
+    prop_assert_eq!(sent, sum(&totals, &["forwarded"]) + own, "out: {}", fw.dump());
     Ok(())
 }
 
@@ -174,6 +202,53 @@ proptest! {
             sent += fw.idle(idle_ms).sent.len();
             sent += fw.housekeep().sent.len();
             assert_conserved(&fw, sent as u64)?;
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 160, failure_persistence: None, ..Default::default() })]
+
+    /// The same for a node of a pair, whatever its role is at the moment.
+    #[test]
+    fn every_frame_of_a_pairs_node_is_accounted_for_once(
+        turns in proptest::collection::vec(
+            (proptest::collection::vec(input(), 1..32), 0..15_000u32, 0..6u32, any::<bool>()), 1..12),
+        workers in 1..=2u8,
+    ) {
+        let ping = allow_self("ping-me", LAN, &[Service::IcmpEcho]);
+        let rules = [vec![ping], lab_rules()].concat();
+        let pair = PairView { reset_unknown_ms: 60_000, ..PairView::default() };
+        let setup = Setup { rules, workers, pair, ports: pair_ports(0), slots: 16, pending_max: 5, ..Setup::default() };
+        let mut fw: Firewall<Segmented> = Firewall::on(setup);
+        let mut sent = 0;
+        for (inputs, idle_ms, role, to_face) in turns {
+            let now = fw.now;
+            for w in &mut fw.workers {
+                w.engine.set_role(match role {
+                    0 => RoleView::Standby,
+                    1 => RoleView::Closed,
+                    term => RoleView::Active { term },
+                }, now);
+                for slot in 0..4 {
+                    w.engine.terminate_clean(crate::table::Slot(slot * role), now);
+                }
+            }
+            for port in PORTS {
+                for worker in 0..workers {
+                    let frames = inputs.iter().filter(|i| i.port == port && i.worker % workers == worker);
+                    let frames = frames.map(|i| if to_face { i.buf_to(VIRTUAL) } else { i.buf() }).collect();
+                    sent += fw.send_at(WorkerId(worker), port, frames).sent.len();
+                }
+            }
+            sent += fw.deliver().sent.len();
+            sent += fw.idle(idle_ms).sent.len();
+            sent += fw.housekeep().sent.len();
+            fw.notices().clear();
+            for w in &mut fw.workers {
+                w.io.core.clear();
+            }
+            assert_frames_conserved(&fw, sent as u64)?;
         }
     }
 }

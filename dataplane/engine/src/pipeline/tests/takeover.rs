@@ -264,6 +264,37 @@ fn a_closing_connection_is_taken_over_and_closes() {
     }
 }
 
+/// What was not seen since the takeover is not exact only because it is silent.
+#[test]
+fn x_07_silence_after_a_takeover_makes_no_numbers_exact() {
+    for net in nets() {
+        let mut pair = Pair::lab();
+        let mut talk = Talk::open(pair.a(), Flow::of(&net));
+        pair.sync(0);
+        pair.nodes[0].set_role(RoleView::Standby);
+        pair.wait(1_000);
+        talk.elsewhere([100_000_000, 40_000]);
+        pair.nodes[0].set_role(RoleView::Active { term: 4 });
+        pair.wait(60_000);
+        assert!(!pair.a().expect_session(&talk.key()).tcp().unwrap().1);
+        let told = pair.nodes[0].records();
+        assert_eq!(told, [], "there is nothing to tell");
+        for from in [1, 0, 1] {
+            let data = talk.data(from, 100);
+            pair.a().send(ways(from).0, &data).sent.clear();
+        }
+        assert_eq!(pair.nodes[0].records().len(), 1, "now there is");
+        pair.wait(20_000);
+        assert_eq!(pair.nodes[0].records().len(), 0, "the last segment is not acknowledged");
+        talk.pass(pair.a(), talk.ack(0), 0);
+        pair.wait(20_000);
+        let told = pair.nodes[0].records();
+        assert!(
+            told.len() == 1 && matches!(told[0].state, crate::mirror::ImportedState::Tcp { idle: true, .. })
+        );
+    }
+}
+
 /// A forged FIN must not end what a candidate segment may not even shift.
 #[test]
 fn x_07_a_fin_is_not_believed_before_its_place_is() {
