@@ -71,7 +71,7 @@ pub fn run(core: &mut Core, listener: UnixListener, signals: &Signals) -> io::Re
         for event in &events {
             server.event(event.token(), event.is_readable() || event.is_read_closed() || event.is_error());
         }
-        if signals.end() {
+        if signals.end() && core.may_end(Instant::now()) {
             return Ok(Ended::Asked);
         }
         if signals.take_reload() {

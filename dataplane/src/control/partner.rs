@@ -6,13 +6,17 @@ use super::happenings::Happenings;
 use super::sessions::Mirroring;
 use crate::launch::pair::PairControl;
 use crate::pair::{Event, Question};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use sync::ids::PathId;
 use sync::membership::{Fitness, Forwarding, Monitor, Role, quality};
 use sync::pair::Report;
 
 /// All data ports matter alike until weights can be configured.
 const PORT_WEIGHT: u16 = 100;
+/// How long a node that was asked to end tries to hand its role over.
+const HAND_OVER: Duration = Duration::from_secs(2);
+/// How long it then sends strays on.
+const STRAYS: Duration = Duration::from_millis(200);
 /// Events taken in one turn, at most.
 const EVENTS_IN_A_ROW: usize = 256;
 
@@ -24,6 +28,7 @@ pub struct Partner {
     fitness: Option<Fitness>,
     /// Link states by path, as the core knows them.
     links: Vec<bool>,
+    leaving: Option<Leaving>,
     /// Kept for its end: the thread stops when this goes.
     pub(super) thread: Option<crate::pair::CoreThread>,
 }
@@ -38,6 +43,7 @@ impl Partner {
             happenings: Happenings::default(),
             fitness: None,
             links,
+            leaving: None,
             thread: None,
         }
     }
@@ -48,7 +54,48 @@ impl Partner {
     }
 }
 
+/// A node that was asked to end and hands its role over first.
+#[derive(Clone, Copy)]
+struct Leaving {
+    until: Instant,
+    /// The last event before it began.
+    after: u64,
+}
+
 impl Core {
+    /// Asked to end: an active node whose partner is ready hands over first, so that a planned stop costs no
+    /// packet. True when that is done, refused, not possible, or takes too long.
+    pub(super) fn may_end(&mut self, now: Instant) -> bool {
+        let Some(partner) = &mut self.partner else { return true };
+        match partner.leaving {
+            None => {
+                let ready = partner.control.shown.last().is_some_and(|(_, status)| {
+                    status.partner.is_some_and(|claim| claim.role == Role::Standby)
+                });
+                if partner.role != Role::Active
+                    || !ready
+                    || !partner.tell(Report::Command(sync::membership::Command::Switchover))
+                {
+                    return true;
+                }
+                tracing::info!(event = "handing-over", "asked to end: the partner gets the role first");
+                partner.leaving = Some(Leaving { until: now + HAND_OVER, after: partner.happenings.last() });
+                false
+            }
+            Some(Leaving { until, .. }) if now >= until => true,
+            Some(Leaving { after, .. }) if partner.role == Role::Active => {
+                let told = |name| partner.happenings.latest(name).is_some_and(|event| event.id > after);
+                told("switchover_refused") || told("switchover_lapsed")
+            }
+            // Strays that are still under way go on to the partner for a moment.
+            Some(leaving) => {
+                let until = leaving.until.min(now + STRAYS);
+                partner.leaving = Some(Leaving { until, ..leaving });
+                false
+            }
+        }
+    }
+
     /// What the sync core told since the last turn. True if there may be more.
     pub(super) fn hear_partner(&mut self, now: Instant) -> bool {
         for _ in 0..EVENTS_IN_A_ROW {
