@@ -6,4 +6,6 @@ mod hostile;
 mod loss;
 mod restart;
 mod roles;
+mod soak;
 mod takeover;
+mod tool;

@@ -1,0 +1,153 @@
+//! Does the operator see and steer the pair with the tool alone?
+
+use std::{thread, time::Duration};
+
+use lab::{
+    Family, Host, SyncLink,
+    echo::EchoServer,
+    exec,
+    faults::{self, Cable},
+    node::ha_ctl,
+    probe::{RST, TcpTap},
+    stream::{StreamKind, Streams},
+};
+use serde_json::Value;
+use tests::pair::PairBench;
+
+const ECHO: u16 = 7007;
+
+fn ask(bench: &mut PairBench, host: Host, arguments: &[&str]) -> Value {
+    bench.operator(host).json(arguments).unwrap()
+}
+
+#[test]
+fn s_20_n_23_status_shows_both_nodes_and_nothing_of_a_dead_one() {
+    let mut bench = PairBench::up();
+    for (host, own, partner) in [(Host::A, "active", "standby"), (Host::B, "standby", "active")] {
+        let status = ask(&mut bench, host, &["status"]);
+        let pair = &status["pair"];
+        assert_eq!(
+            (&status["role"], &pair["own"]["role"], &pair["partner"]["role"]),
+            (&own.into(), &own.into(), &partner.into())
+        );
+        assert_eq!(pair["own"]["preferred"], host == Host::A, "who is meant to be active, not who is");
+        assert_eq!(pair["own"]["config_hash"], pair["partner"]["config_hash"]);
+        assert_eq!(pair["id"], lab::topology::PAIR_ID);
+        let paths: Vec<_> =
+            pair["paths"].as_array().unwrap().iter().map(|path| (&path["name"], &path["up"])).collect();
+        assert_eq!(
+            paths,
+            [(&"sync0".into(), &true.into()), (&"lan".into(), &true.into()), (&"wan".into(), &true.into())]
+        );
+        assert!(pair["keys"]["age_s"].is_u64(), "{pair}");
+    }
+    bench.kill(Host::A);
+    tests::eventually("role of b", "active".to_owned(), || bench.role(Host::B));
+    let status = ask(&mut bench, Host::B, &["status"]);
+    assert_eq!(status["pair"]["partner"], Value::Null, "absent, not stale: {}", status["pair"]);
+    assert_eq!(status["pair"]["own"]["preferred"], false, "active, though the other one is preferred");
+}
+
+#[test]
+fn n_13_n_14_n_18_b_35_tables_are_compared_verified_and_sent_again_on_command() {
+    let mut bench = PairBench::up();
+    let _server = EchoServer::start(Host::Server, ECHO).unwrap();
+    let mut open = Family::BOTH.map(|family| tests::connections(family, ECHO, 30));
+    bench.wait_equal(60);
+    bench.wait_ready(Host::A);
+    let verified = ask(&mut bench, Host::A, &["verify"]);
+    assert_eq!((&verified["equal"], &verified["sessions"]), (&true.into(), &60.into()), "{verified}");
+    let compared = ask(&mut bench, Host::A, &["compare"]);
+    assert_eq!(compared["equal"], true, "{compared}");
+    let rows = |bench: &mut PairBench, host| bench.operator(host).sessions(&[]).unwrap().rows;
+    assert!(rows(&mut bench, Host::A).iter().all(|row| row.replicated), "{:?}", rows(&mut bench, Host::A));
+    assert!(
+        rows(&mut bench, Host::B).iter().all(|row| row.sync == "from-sync"),
+        "{:?}",
+        rows(&mut bench, Host::B)
+    );
+    bench.operator(Host::A).run(&["resync"]).unwrap();
+    bench.wait_ready(Host::A);
+    bench.wait_equal(60);
+    assert_eq!(bench.role(Host::B), "standby");
+    assert!(open.iter_mut().all(|connections| connections.round(1) == 30));
+}
+
+#[test]
+fn events_are_told_by_stable_names() {
+    let mut bench = PairBench::up();
+    let names = |bench: &mut PairBench, host| -> Vec<String> {
+        let events = ask(bench, host, &["events"]);
+        let rows = events["events"].as_array().cloned().unwrap_or_default();
+        rows.iter().map(|event| event["name"].as_str().unwrap().to_owned()).collect()
+    };
+    faults::cut(Cable::Sync(SyncLink::FIRST)).unwrap();
+    tests::eventually("path_down", true, || names(&mut bench, Host::A).contains(&"path_down".to_owned()));
+    faults::mend_all().unwrap();
+    bench.kill(Host::A);
+    tests::eventually("role of b", "active".to_owned(), || bench.role(Host::B));
+    let all = names(&mut bench, Host::B);
+    for name in ["peer_confirmed", "path_up", "path_down", "peer_gone", "role_changed"] {
+        assert!(all.contains(&name.to_owned()), "{name} in {all:?}");
+    }
+}
+
+#[test]
+fn every_view_of_a_pair_has_a_table_for_people() {
+    let mut bench = PairBench::up();
+    let socket = bench.node(Host::A).socket_path();
+    for (arguments, word) in [
+        (&["status"][..], "standby"),
+        (&["compare"], "active"),
+        (&["verify"], "equal"),
+        (&["events"], "role_changed"),
+    ] {
+        let output = exec::check(ha_ctl(&socket).unwrap().args(arguments), exec::SHORT).unwrap();
+        assert!(output.stdout.contains(word), "{arguments:?} lacks {word:?}:\n{}", output.stdout);
+        assert!(serde_json::from_str::<Value>(&output.stdout).is_err(), "{arguments:?} is no table");
+    }
+}
+
+#[test]
+fn a_forced_standby_hands_over_and_stays_so_until_it_is_told_otherwise() {
+    let mut bench = PairBench::up();
+    let streams = Streams::start(&StreamKind::ALL, Duration::from_millis(1)).unwrap();
+    bench.wait_equal(4);
+    bench.wait_ready(Host::A);
+    bench.operator(Host::A).run(&["force", "standby"]).unwrap();
+    bench.wait_roles("standby", "active");
+    thread::sleep(Duration::from_millis(500));
+    assert_eq!(bench.roles(), ("standby".into(), "active".into()));
+    bench.operator(Host::A).run(&["unforce"]).unwrap();
+    bench.wait_ready(Host::B);
+    assert_eq!(bench.roles(), ("standby".into(), "active".into()), "no preemption unless it is configured");
+    for track in streams.tracks() {
+        assert!(
+            track.last().is_some_and(|last| last.at.elapsed() < Duration::from_millis(300)),
+            "{:?}",
+            track.kind()
+        );
+    }
+}
+
+#[test]
+fn b_32_b_33_a_session_that_is_ended_on_command_says_what_its_ends_were_told() {
+    let mut bench = PairBench::up();
+    let server = EchoServer::start(Host::Server, ECHO).unwrap();
+    let mut open = tests::connections(Family::V4, ECHO, 1);
+    assert_eq!(open.round(0), 1);
+    bench.wait_equal(1);
+    bench.wait_ready(Host::A);
+    let port = open.streams()[0].local_addr().unwrap().port();
+    let tap = TcpTap::start(Host::Client, Family::V4).unwrap();
+    let ended = ask(&mut bench, Host::A, &["terminate", "--port", &port.to_string()]);
+    let [row] = &ended["rows"].as_array().unwrap()[..] else { panic!("one row: {ended}") };
+    let resets = tap.wait(1, Duration::from_millis(500), |segment| segment.flags & RST != 0).len();
+    assert_eq!(row["rst_to_from"], resets > 0, "the answer tells what the wire shows: {ended}");
+    for host in Host::NODES {
+        tests::eventually("sessions", 0, || bench.count(host, &["--port", &port.to_string()]));
+    }
+    if row["rst_to_to"] == true {
+        tests::eventually("open at the server", 0, || server.open());
+    }
+}
