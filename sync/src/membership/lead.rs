@@ -74,6 +74,8 @@ impl State {
             return None;
         }
         self.step_down(Cause::ContestLost, now, effects);
+        // What this node has from a higher term is not of another lineage: it is about to be merged.
+        self.term = theirs.term;
         effects.push(Effect::OfferMerge);
         Some(Cause::ContestLost)
     }

@@ -202,6 +202,21 @@ impl State {
         self.sync_lost_since
     }
 
+    /// Of how long a time nobody told, if this node took over now with the mirror that it has: the partner
+    /// spoke on without sync (decision 36).
+    #[must_use]
+    pub fn mirror_age(&self, now: Micros) -> Micros {
+        let synced = self.paths.iter().filter(|path| path.carries_sync).filter_map(Path::credit_at).max();
+        let lost = synced.filter(|_| self.sync_died_first()).or(self.sync_lost_since);
+        lost.map_or(Micros(0), |at| now.since(at))
+    }
+
+    /// Whether this node is active and knows of another one that is.
+    #[must_use]
+    pub fn contested(&self) -> bool {
+        self.contest.is_some()
+    }
+
     /// The state of the mirror.
     #[must_use]
     pub fn mirror(&self) -> Mirror {

@@ -285,6 +285,7 @@ impl Pair {
                 }
             }
         }
+        self.stream.contest(self.state.contested());
     }
 
     fn carry_out(&mut self, effect: Effect, now: Micros, host: &mut impl Host) -> Option<Event> {
@@ -311,10 +312,20 @@ impl Pair {
                 self.set_part(Part::Follow(self.state.term()), now);
                 return None;
             }
-            Effect::OfferMerge | Effect::AcceptMerge => return None,
+            Effect::OfferMerge => {
+                self.stream.offer_merge();
+                return None;
+            }
+            Effect::AcceptMerge => {
+                self.stream.accept_merge();
+                return None;
+            }
             Effect::Role(word) => Order::Role(word),
             Effect::Persist(term) => Order::Persist(term),
-            Effect::Install(term) => Order::Install(term),
+            Effect::Install(term) => {
+                host.mirror_age(self.state.mirror_age(now));
+                Order::Install(term)
+            }
             Effect::Attract => Order::Attract,
             Effect::Announce => Order::Announce,
             Effect::PrepareTarget => Order::PrepareTarget,

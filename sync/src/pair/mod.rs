@@ -130,6 +130,9 @@ pub trait Host {
     fn send(&mut self, path: PathId, datagram: &[u8]) -> bool;
     /// Does something, or begins to.
     fn carry_out(&mut self, order: Order);
+    /// The role is about to come, with a mirror that was kept up to date until so long ago: with 0, until
+    /// the end (decision 36). Comes before [`Order::Install`].
+    fn mirror_age(&mut self, _age: Micros) {}
     /// What the node says of itself in its heartbeats; digests are the machine's.
     fn describe(&self) -> crate::heartbeat::Report;
 }

@@ -6,8 +6,8 @@ use crate::heartbeat::Report as Description;
 use crate::ids::{Incarnation, NodeId, PairId, SessionHandle};
 use crate::keys::{Entropy, Identity, PublicKey, SecretKey, Timing};
 use crate::membership::{Command, Mirror, Refusal, Role};
-use crate::record::Record;
-use crate::stream::{Ended, Outcome, Reading, Tag};
+use crate::record::{Addresses, Key, Lifetime, Record, RuleRef, Session, Tuple};
+use crate::stream::{Applied, Ended, Outcome, Reading, Tag};
 use std::collections::VecDeque;
 
 struct Seed(u8);
@@ -19,8 +19,13 @@ impl Entropy for Seed {
     }
 }
 
+/// Holds nothing; may have something to offer, and takes in what is offered.
 #[derive(Default)]
-struct NoSessions;
+struct NoSessions {
+    offers: Vec<Session>,
+    adopted: Vec<Session>,
+    outcomes: VecDeque<Outcome>,
+}
 
 impl Source for NoSessions {
     fn handles(&self) -> u32 {
@@ -41,6 +46,9 @@ impl Source for NoSessions {
     fn read(&mut self, _: SessionHandle) -> Reading {
         Reading::Nothing
     }
+    fn since_split(&mut self, handle: SessionHandle) -> Reading {
+        self.offers.get(handle.0 as usize).map_or(Reading::Nothing, |session| Reading::Session(*session))
+    }
 }
 
 impl Sink for NoSessions {
@@ -50,8 +58,13 @@ impl Sink for NoSessions {
     fn room(&self) -> u32 {
         100
     }
+    fn adopt(&mut self, session: &Session, tag: Tag) -> bool {
+        self.adopted.push(*session);
+        self.outcomes.push_back(Outcome { tag, applied: Applied::Absent });
+        true
+    }
     fn next_outcome(&mut self) -> Option<Outcome> {
-        None
+        self.outcomes.pop_front()
     }
     fn held(&mut self, _: SessionHandle) -> Reading {
         Reading::Nothing
@@ -72,6 +85,7 @@ struct Node {
     notices: Vec<Notice>,
     narrow: Option<(usize, usize)>,
     attracted: u32,
+    mirror_ages: Vec<Micros>,
     description: Description,
 }
 
@@ -99,6 +113,10 @@ impl Host for Node {
             Order::PathSize { size, expected, .. } => self.narrow = Some((size, expected)),
             _ => {}
         }
+    }
+
+    fn mirror_age(&mut self, age: Micros) {
+        self.mirror_ages.push(age);
     }
 
     fn describe(&self) -> Description {
@@ -203,6 +221,75 @@ fn b_27_the_standby_takes_over_when_the_active_node_falls_silent() {
     assert_eq!(world.roles()[1], Role::Active);
     assert_eq!(world.pairs[1].1.attracted, 1);
     assert!(world.pairs[1].0.status(world.now).partner.is_none());
+    assert_eq!(world.pairs[1].1.mirror_ages, [Micros(0)]);
+}
+
+#[test]
+fn decision_36_a_takeover_says_how_old_its_mirror_is() {
+    let mut world = World::new();
+    world.run(6_000);
+    world.passes = |path, _| path != PathId(0);
+    world.run(2_000);
+    world.alive[0] = false;
+    world.run(400);
+    assert_eq!(world.roles()[1], Role::Active);
+    assert!(world.pairs[1].1.notices.contains(&Notice::StaleMirror));
+    let [age] = world.pairs[1].1.mirror_ages[..] else { panic!("{:?}", world.pairs[1].1.mirror_ages) };
+    assert!((2_200_000..2_450_000).contains(&age.0), "{age:?}");
+}
+
+fn flow(port: u16, two_way: bool) -> Session {
+    let addresses = Addresses::V4([[10, 1, 0, 10], [10, 2, 0, 10]]);
+    Session {
+        key: Key { tuple: Tuple { addresses, ports: [port, 53] }, proto: 17, vrf: 0 },
+        reply: None,
+        version: crate::ids::Version::new(Term::new(3).unwrap(), 7),
+        group: GroupId(0),
+        rule: RuleRef { id: 9, generation: 0 },
+        zones: [0, 1],
+        remaining: Lifetime::from_ms(30_000),
+        state: crate::record::State::Flow(1),
+        two_way,
+        age_s: None,
+        counters: None,
+    }
+}
+
+#[test]
+fn s_26_after_a_split_the_losers_sessions_reach_the_winner_once() {
+    for (users, winner) in [([0, 0], 1), ([10, 0], 0), ([0, 10], 1)] {
+        let mut world = World::new();
+        world.run(6_000);
+        world.passes = |_, _| false;
+        world.run(2_000);
+        assert_eq!(world.roles(), [Role::Active, Role::Active]);
+        let now = world.now;
+        for (at, activity) in users.into_iter().enumerate() {
+            let (pair, node) = &mut world.pairs[at];
+            let fitness = membership::Fitness {
+                forwarding: membership::Forwarding::Able,
+                config_valid: true,
+                quality: 100,
+                activity,
+            };
+            pair.report(Report::Fitness(fitness), now, node);
+            node.source.offers = (0..10).map(|port| flow(1_000 * at as u16 + port, port % 2 == 0)).collect();
+        }
+        world.passes = |_, _| true;
+        world.run(1_000);
+        let loser = 1 - winner;
+        assert_eq!(world.roles()[winner], Role::Active);
+        assert_eq!(world.roles()[loser], Role::Standby, "{:?}", world.pairs[loser].1.notices);
+        let offered = world.pairs[loser].1.source.offers.clone();
+        let mut adopted = world.pairs[winner].1.sink.adopted.clone();
+        adopted.sort_by_key(|session| session.key.tuple.ports);
+        assert_eq!(adopted, offered);
+        assert!(world.pairs[loser].1.sink.adopted.is_empty());
+        let counters = world.pairs[loser].0.stream().status(world.now).counters;
+        // The first ones may come before the winner knows that it won.
+        assert!((10..=20).contains(&counters.offered), "{counters:?}");
+        assert!(world.pairs[winner].0.status(world.now).proven);
+    }
 }
 
 #[test]

@@ -382,7 +382,18 @@ fn decision_34_a_split_ends_with_one_active_the_one_with_the_users() {
 }
 
 #[test]
-fn decision_18_a_standby_of_another_lineage_discards_its_mirror_and_the_active_jumps() {
+fn decision_18_a_standby_of_another_lineage_discards_its_mirror() {
+    let mut pair = Pair::at_work();
+    let mut beat = pair.state(A).beat(crate::ids::PathId(0), crate::ids::Micros(1)).unwrap();
+    beat.said.number += 1;
+    beat.claim.term = Term::ZERO;
+    pair.event(B, Event::Heard { path: crate::ids::PathId(0), beat, differs: None });
+    assert_eq!(pair.did(B, &Effect::DiscardMirror), 1);
+    assert!(pair.notices(B).contains(&"mirror_other_lineage"));
+}
+
+#[test]
+fn decision_35_the_loser_of_a_contest_keeps_what_it_has_from_a_higher_term() {
     let mut pair = Pair::at_work();
     // B was active in a term that A never heard of, and lost.
     pair.cut_all(true);
@@ -392,7 +403,7 @@ fn decision_18_a_standby_of_another_lineage_discards_its_mirror_and_the_active_j
     pair.run(300);
     assert_eq!(pair.roles(), (Active, Syncing));
     assert_eq!(pair.terms(), (4, 4));
-    assert_eq!(pair.did(B, &Effect::DiscardMirror), 1);
+    assert_eq!((pair.did(B, &Effect::DiscardMirror), pair.did(B, &Effect::OfferMerge)), (0, 1));
 }
 
 #[test]
