@@ -4,15 +4,15 @@ use crate::format::{bytes, count, duration, endpoint, percent_of, permille, utc}
 use crate::render::{clean, line, table};
 use crate::top::View;
 use proto::{
-    Compared, Event, Lease, Ordered, PairNode, PairPath, PairStatus, SwitchedOver, SyncStatus, Terminated,
-    Transfer, Verified,
+    Compared, Event, Lease, Ordered, PairNode, PairPath, PairStatus, Role, SwitchedOver, SyncStatus,
+    Terminated, Transfer, Verified,
 };
 
 /// The pair's lines of `ha-ctl status`: a name and a text each.
 pub fn pair_facts(pair: &PairStatus) -> Vec<(&'static str, String)> {
     let mut facts = vec![
         ("pair", format!("{}, term {}", pair.id, pair.term)),
-        ("this node", format!("{}, {}", node(&pair.own), lease(pair))),
+        ("here", format!("{}, {}", node(&pair.own), lease(pair))),
         (
             "partner",
             pair.partner.as_ref().map_or_else(
@@ -198,13 +198,9 @@ pub fn ordered(ordered: &Ordered) -> String {
 
 /// `ha-ctl switchover`.
 pub fn switched_over(over: &SwitchedOver) -> String {
-    format!(
-        "this node was {} and is {}, the other one took its place: term {}, {}\n",
-        over.was,
-        over.role,
-        over.term,
-        duration(over.took_ms)
-    )
+    let SwitchedOver { role, was, term, took_ms } = over;
+    let who = if *role == Role::Active { "this node" } else { "the other node" };
+    format!("{who} is active now; this one was {was} and is {role} (term {term}, {})\n", duration(*took_ms))
 }
 
 /// One line of `ha-ctl events`.

@@ -2,7 +2,10 @@
 // Helpers outside of test functions may unwrap as tests do.
 #![allow(clippy::unwrap_used)]
 
-use proto::{Command as Wish, Error, ErrorCode, Protocol, Request, Response, SessionsArgs, to_line};
+use proto::{
+    Command as Wish, Error, ErrorCode, EventsArgs, Protocol, Request, Response, SessionsArgs, WaitArgs,
+    to_line,
+};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -48,6 +51,23 @@ impl Place {
         self.serve_one(move |line, mut stream| {
             stream.write_all(&bytes).unwrap();
             Request::parse(&line).unwrap()
+        })
+    }
+}
+
+impl Place {
+    /// Answers clients one after the other, each with its line, and returns what they asked.
+    fn answer_all(&self, lines: Vec<Vec<u8>>) -> JoinHandle<Vec<Wish>> {
+        let listener = self.listen();
+        thread::spawn(move || {
+            let serve = |bytes: Vec<u8>| {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut line = Vec::new();
+                BufReader::new(&stream).read_until(b'\n', &mut line).unwrap();
+                stream.write_all(&bytes).unwrap();
+                Request::parse(&line).unwrap().command
+            };
+            lines.into_iter().map(serve).collect()
         })
     }
 }
@@ -330,4 +350,161 @@ fn a_long_list_survives_a_reader_that_leaves() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
     daemon.join().unwrap();
+}
+
+fn refusal_line(code: ErrorCode, message: &str, hint: &str) -> Vec<u8> {
+    to_line(&Response::<Value>::refusal(Error::new(code, message, hint))).unwrap()
+}
+
+#[test]
+fn x_03_a_proof_that_fails_is_exit_code_4() {
+    for (equal, code, text) in [(true, 0, "equal: both"), (false, 4, "DIFFERENT: 2 of")] {
+        let place = Place::new();
+        let proof =
+            json!({"equal": equal, "differing": if equal { 0 } else { 2 }, "sessions": 9, "took_ms": 1});
+        let daemon = place.answer(ok_line(&proof));
+        let output = run(&place.0, &["verify", "--timeout", "0.5"]);
+        assert_eq!(output.status.code(), Some(code));
+        assert!(out(&output).starts_with(text), "{}", out(&output));
+        assert_eq!(daemon.join().unwrap().command, Wish::Verify(WaitArgs { timeout_ms: 500 }));
+
+        let place = Place::new();
+        let compared = json!({"equal": equal, "lines": []});
+        let daemon = place.answer(ok_line(&compared));
+        let output = run(&place.0, &["compare", "--json=line"]);
+        assert_eq!(output.status.code(), Some(code));
+        assert_eq!(serde_json::from_str::<Value>(out(&output)).unwrap(), compared);
+        daemon.join().unwrap();
+    }
+}
+
+#[test]
+fn x_16_a_switchover_waits_until_it_is_done_or_refused() {
+    let place = Place::new();
+    let daemon = place.serve_one(|line, mut stream| {
+        // Longer than the client's own timeout, not longer than it lets the daemon have.
+        thread::sleep(Duration::from_millis(700));
+        let data = json!({"role": "standby", "was": "active", "term": 5, "took_ms": 700});
+        stream.write_all(&ok_line(&data)).unwrap();
+        Request::parse(&line).unwrap().command
+    });
+    let output = run(&place.0, &["switchover", "--timeout", "0.5"]);
+    assert_eq!(
+        out(&output),
+        "the other node is active now; this one was active and is standby (term 5, 700ms)\n"
+    );
+    assert_eq!(daemon.join().unwrap(), Wish::Switchover(WaitArgs { timeout_ms: 500 }));
+
+    let place = Place::new();
+    let what = "the switchover is refused: the partner's copy of the sessions is not proven equal";
+    let daemon = place.answer(refusal_line(ErrorCode::NotNow, what, "see status"));
+    failed(&run(&place.0, &["switchover", "--json"]), 1, &[what, "see status"]);
+    daemon.join().unwrap();
+
+    let place = Place::new();
+    let what = "this node is not one of a pair: its configuration has no [pair]";
+    let daemon = place.answer(refusal_line(ErrorCode::NoPair, what, "docs/pair.md says how"));
+    failed(&run(&place.0, &["force", "active"]), 1, &[what, "docs/pair.md"]);
+    daemon.join().unwrap();
+}
+
+fn an_event(id: u64) -> Value {
+    json!({"id": id, "at_ms": 1000 * id, "name": "peer_gone", "level": "error", "text": "silent", "fields": {}})
+}
+
+fn some_events(boot: &str, last: u64, ids: &[u64]) -> Vec<u8> {
+    let events: Vec<Value> = ids.iter().map(|id| an_event(*id)).collect();
+    ok_line(&json!({"node": "a", "boot": boot, "last": last, "gap": false, "events": events}))
+}
+
+#[test]
+fn x_22_events_are_followed_across_a_restart_without_missing_one() {
+    let place = Place::new();
+    let lines = vec![
+        some_events("one", 2, &[1, 2]),
+        // Nothing happened while it waited.
+        some_events("one", 2, &[]),
+        some_events("one", 3, &[3]),
+        // Another process: its first event has a number that was seen already.
+        some_events("two", 1, &[]),
+        some_events("two", 1, &[1]),
+        refusal_line(ErrorCode::Busy, "that is all", ""),
+    ];
+    let daemon = place.answer_all(lines);
+    let output = run(&place.0, &["events", "--follow", "--json"]);
+    assert_eq!(output.status.code(), Some(1), "the last answer");
+    let ids: Vec<Value> =
+        out(&output).lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["id"].take()).collect();
+    assert_eq!(ids, [1, 2, 3, 1]);
+    let asked: Vec<u64> = daemon
+        .join()
+        .unwrap()
+        .into_iter()
+        .map(|wish| match wish {
+            Wish::Events(EventsArgs { since, wait_ms, .. }) => {
+                assert_eq!(wait_ms, 10_000);
+                since
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(asked, [0, 2, 2, 3, 0, 1]);
+
+    let place = Place::new();
+    let daemon = place.answer(some_events("one", 2, &[2]));
+    let output = run(&place.0, &["events", "--since", "1"]);
+    assert_eq!(out(&output), "     2 1970-01-01 00:00:02.000Z ERROR   peer_gone: silent\n");
+    daemon.join().unwrap();
+}
+
+fn a_status(uptime_ms: u64, rx_packets: u64) -> Vec<u8> {
+    ok_line(&json!({
+        "node": "a", "version": "0.1.0", "role": "active", "uptime_ms": uptime_ms,
+        "policy": {"epoch": 1, "rules": 1, "last_reload": null},
+        "memory": {"page_bytes": 4096, "table_bytes": 1}, "eal": {"huge_pages": false}, "warnings": [],
+        "workers": [],
+        "ports": [{"name": "lan", "device": "d", "zone": "lan", "mac": "m", "mtu": 1500, "link": true,
+            "addresses": [], "rx_packets": rx_packets, "rx_bytes": 0, "tx_packets": 0, "tx_bytes": 0,
+            "rx_missed": 0, "tx_dropped": 0}],
+        "sessions": {"in_use": 1, "capacity": 10, "half_open": 0, "tcp": 1, "udp": 0, "icmp": 0, "other": 0,
+            "created_total": 1, "expired_total": 0, "refused_full_total": 0},
+        "mbufs": {"in_use": 0, "total": 1}
+    }))
+}
+
+#[test]
+fn x_22_top_ends_after_its_count_with_an_object_a_line() {
+    let place = Place::new();
+    let daemon = place.answer_all(vec![a_status(1_000, 0), a_status(2_000, 500), a_status(4_000, 1_500)]);
+    let before = Instant::now();
+    let output = run(&place.0, &["top", "--count", "3", "--interval", "0.1", "--json"]);
+    assert!(before.elapsed() >= Duration::from_millis(200));
+    assert_eq!(output.status.code(), Some(0));
+    let rates: Vec<Value> = out(&output)
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["rates"]["rx_packets_per_s"].take())
+        .collect();
+    assert_eq!(rates, [Value::Null, 500.into(), 500.into()]);
+    assert_eq!(daemon.join().unwrap(), [Wish::Status, Wish::Status, Wish::Status]);
+
+    let place = Place::new();
+    let daemon = place.answer_all(vec![a_status(1_000, 0)]);
+    let output = run(&place.0, &["top", "--count", "1"]);
+    assert_eq!(
+        out(&output),
+        "a: active\nsessions  1 of 10 (10.0 %)\n\n",
+        "no control characters into a pipe"
+    );
+    daemon.join().unwrap();
+}
+
+#[test]
+fn b_33_terminate_needs_to_know_what() {
+    let place = Place::new();
+    failed(&run(&place.0, &["terminate"]), 2, &["required"]);
+    let daemon = place.answer(ok_line(&json!({"truncated": false, "rows": []})));
+    assert_eq!(out(&run(&place.0, &["terminate", "--port", "22"])), "no sessions match\n");
+    assert!(
+        matches!(daemon.join().unwrap().command, Wish::Terminate(args) if args.port == Some(22) && !args.all)
+    );
 }

@@ -437,7 +437,7 @@ pub enum Level {
 
 impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Level::Info => "info",
             Level::Warning => "warning",
             Level::Error => "ERROR",
