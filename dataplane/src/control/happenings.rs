@@ -347,4 +347,75 @@ mod tests {
         assert_eq!(tell(Notice::SyncBack), ["peer_gone"]);
         assert_eq!(tell(Notice::PeerBack), [""; 0]);
     }
+
+    /// docs/pair.md explains every event; a name there that nothing raises is a mistake as well.
+    #[test]
+    fn s_17_every_event_is_explained_to_operators() {
+        use sync::ids::{Incarnation, Micros, SessionHandle, Term};
+        use sync::membership::Cause;
+        use sync::stream::{Damage, Event as Stream, Refused};
+        let changed = Notice::RoleChanged { from: Role::Standby, to: Role::Active, cause: Cause::Silence };
+        let differs = Notice::Differs(sync::heartbeat::Difference::Config);
+        let notices = [
+            changed,
+            differs,
+            Notice::PathDown(PathId(0)),
+            Notice::PathUp(PathId(0)),
+            Notice::PeerGone,
+            Notice::PeerBack,
+            Notice::PeerRestarted,
+            Notice::SyncLost,
+            Notice::SyncBack,
+            Notice::ConflictBothActive,
+            Notice::ContestWon,
+            Notice::StaleMirror,
+            Notice::IncompleteMirror,
+            Notice::TermNotPersisted,
+            Notice::TermsExhausted,
+            Notice::OwnStall(Micros(1)),
+            Notice::Fenced,
+            Notice::TakeoverVetoed,
+            Notice::OtherLineage,
+            Notice::Unconfirmed,
+            Notice::SwitchoverRefused(Refusal::Busy),
+            Notice::SwitchoverLapsed,
+        ];
+        let (took, term) = (Micros(1), Term::ZERO);
+        let stream = [
+            Stream::BulkBegan,
+            Stream::BulkDone { sessions: 1, took },
+            Stream::RepairBegan { buckets: 1 },
+            Stream::Repaired { buckets: 1, sessions: 1, bytes: 1, took },
+            Stream::Corrupt { handle: SessionHandle(1), bucket: 1, damage: Damage::Changed },
+            Stream::Verified { equal: true, buckets: 0, asked: true },
+            Stream::LateTerm { term },
+            Stream::Unprotected { reason: Refused::Full },
+        ];
+        let confirmed =
+            sync::keys::Event::PeerConfirmed { incarnation: Incarnation(1), replaces: Some(Incarnation(2)) };
+        let mut events: Vec<Event> = notices.into_iter().map(Event::Notice).collect();
+        events.extend(stream.into_iter().map(Event::Stream));
+        events.push(Event::Keys(confirmed));
+        events.push(Event::Keys(sync::keys::Event::Renewed { key_id: 1 }));
+        events.push(Event::PathSize { path: PathId(0), size: 1, expected: 2 });
+        let raised: Vec<&str> =
+            events.iter().filter_map(|event| words(event, &[])).map(|words| words.name).collect();
+        assert_eq!(raised.len(), events.len());
+
+        let text = include_str!("../../../docs/pair.md");
+        let (_, section) = text.split_once("## Alarms and events").unwrap();
+        let cells = section.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+        let explained: Vec<&str> = cells
+            .flat_map(|cell| cell.split('`'))
+            .filter(|name| {
+                name.contains('_') || *name == "repaired" || *name == "verified" || *name == "unprotected"
+            })
+            .collect();
+        for name in &raised {
+            assert!(explained.contains(name), "docs/pair.md does not explain {name}");
+        }
+        for name in explained {
+            assert!(raised.contains(&name), "docs/pair.md explains {name}, which nothing raises");
+        }
+    }
 }
