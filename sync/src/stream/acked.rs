@@ -107,6 +107,7 @@ impl Stream {
     }
 
     fn turn_leading(&mut self, now: Micros, source: &mut impl Source) {
+        self.lead.source_waits = source.waiting();
         self.look_at_lost_ends(source, now);
         let merging = self.turn_merging(now, source);
         if !self.connected() {
@@ -170,7 +171,8 @@ impl Stream {
         let flight = &self.lead.flight;
         let leading = self.role == Role::Leading;
         let refused = if leading { self.lead.refusals } else { [0; Refused::COUNT] };
-        let dirty = if leading { self.waits() + self.lead.unknown.len() } else { 0 };
+        let dirty = self.waits() + self.lead.unknown.len() + self.lead.source_waits;
+        let dirty = if leading { dirty } else { 0 };
         let in_flight = if leading { flight.sessions() + flight.deletes() } else { 0 };
         let oldest = [flight.oldest(), self.lead.waiting_since].into_iter().flatten().min();
         Status {

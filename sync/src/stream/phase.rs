@@ -91,6 +91,8 @@ pub(super) struct Leader {
     pub shown: Mirror,
     /// The source had nothing more when it was last asked.
     pub drained: bool,
+    /// What waited in the source at the last turn.
+    pub source_waits: u32,
     /// Since when changes wait without a pause.
     pub waiting_since: Option<Micros>,
     /// Something is left over from the last call.
@@ -164,6 +166,7 @@ impl Leader {
             mark_sent: None,
             shown: Mirror::None,
             drained: false,
+            source_waits: 0,
             waiting_since: None,
             hurry: true,
             retry_at: now,

@@ -178,7 +178,7 @@ pub struct Counters {
 pub struct Status {
     /// Age of the oldest change that is not known to be applied at the partner.
     pub lag_ms: u64,
-    /// Sessions and deletes that wait to be sent.
+    /// Sessions and deletes that wait to be sent, those in the source at the last turn included.
     pub dirty: u32,
     /// Sessions and deletes that are sent and not acknowledged.
     pub in_flight: u32,

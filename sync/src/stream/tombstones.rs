@@ -15,7 +15,6 @@ use crate::record::{Delete, Key, Session};
 struct Tombstone {
     seq: u64,
     version: Version,
-    exact: bool,
 }
 
 /// Deletes whose number is above what was received in order.
@@ -49,7 +48,6 @@ impl Tombstones {
 
     /// Remembers a delete that came in datagram `seq`.
     pub fn bury(&mut self, delete: &Delete, seq: u64) {
-        let new = Tombstone { seq, version: delete.version, exact: delete.exact };
         if self.by_key.len() >= self.capacity && !self.by_key.contains_key(&delete.key) {
             return;
         }
@@ -57,22 +55,18 @@ impl Tombstones {
         self.by_key
             .entry(delete.key)
             .and_modify(|old| {
-                let version = old.version.max(new.version);
-                *old = Tombstone { seq: old.seq.max(seq), version, exact: old.exact && new.exact };
+                *old = Tombstone { seq: old.seq.max(seq), version: old.version.max(delete.version) };
             })
-            .or_insert(new);
+            .or_insert(Tombstone { seq, version: delete.version });
     }
 
-    /// True if a session that came in datagram `seq` was deleted by a later one.
+    /// True if a session that came in datagram `seq` was deleted by a later one. A delete of exactly one
+    /// version covers older ones too: they were sent before it, and nobody knows of them any more.
     pub fn covers(&self, session: &Session, seq: u64) -> bool {
         if self.by_key.is_empty() {
             return false;
         }
-        self.by_key.get(&session.key).is_some_and(|stone| {
-            let hit =
-                if stone.exact { session.version == stone.version } else { session.version <= stone.version };
-            seq < stone.seq && hit
-        })
+        self.by_key.get(&session.key).is_some_and(|stone| seq < stone.seq && session.version <= stone.version)
     }
 
     /// Drops what nothing can arrive for any more.
@@ -129,7 +123,7 @@ mod tests {
         assert!(!stones.covers(&session(1, 51), 9), "newer than the delete");
         assert!(!stones.covers(&session(2, 1), 9));
         stones.bury(&delete(2, 7, true), 12);
-        assert!(stones.covers(&session(2, 7), 11) && !stones.covers(&session(2, 6), 11));
+        assert!(stones.covers(&session(2, 7), 11) && stones.covers(&session(2, 6), 11));
         assert_eq!(stones.room(), 0);
         stones.bury(&delete(3, 7, true), 12);
         assert_eq!(stones.len(), 2);

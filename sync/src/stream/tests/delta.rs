@@ -1,8 +1,9 @@
 //! Changes, acks, loss and bulk.
 
-use super::pair::{BAD, Pair};
+use super::pair::{BAD, GOOD, Pair};
 use crate::ids::Micros;
 use crate::membership::Mirror;
+use crate::stream::Config;
 
 fn settled(pair: &Pair) -> bool {
     pair.nodes[0].stream.flushed() && pair.nodes[0].stream.proven()
@@ -79,6 +80,47 @@ fn b_23_what_is_lost_is_sent_again_as_it_is_then() {
     pair.assert_equal();
     let status = pair.nodes[0].stream.status(pair.now);
     assert!(status.counters.datagrams_lost > 10, "{status:?}");
+}
+
+/// Nobody calls before the deadline or an arrival: nothing is forgotten, and nothing spins.
+#[test]
+fn a_stream_that_is_only_called_when_it_is_due_settles_and_rests() {
+    let config = Config { scrub_pass: Micros::from_secs(1_000_000), ..Config::default() };
+    let mut pair = Pair::with(4_096, 11, config);
+    for number in 0..3_000 {
+        pair.nodes[0].sessions.touch(number);
+    }
+    pair.channel = BAD;
+    pair.start();
+    let (began, mut steps) = (pair.now, 0);
+    while !settled(&pair) {
+        pair.step_when_due();
+        steps += 1;
+        assert!(steps < 20_000 && pair.now < began.after(Micros::from_secs(20)), "{}", pair.dump());
+    }
+    pair.channel = GOOD;
+    pair.assert_equal();
+    // At rest: a comparison each second, and the scrubber's ticks.
+    let rests = pair.now;
+    steps = 0;
+    while pair.now < rests.after(Micros::from_secs(3)) {
+        pair.step_when_due();
+        steps += 1;
+    }
+    assert!(steps < 5_000, "{steps}");
+}
+
+#[test]
+fn b_16_a_shared_path_is_not_flooded() {
+    let mut pair = Pair::with(20_000, 12, Config { byte_rate: 1_000_000, ..Config::default() });
+    for number in 0..10_000 {
+        pair.nodes[0].sessions.touch(number);
+    }
+    pair.start();
+    let took = pair.until(5_000, settled);
+    let sent = pair.nodes[0].stream.status(pair.now).counters.bytes_sent;
+    assert!(sent > 400_000 && took > Micros(sent * 9 / 10), "{sent} bytes in {took:?}");
+    pair.assert_equal();
 }
 
 #[test]

@@ -194,6 +194,18 @@ impl Pair {
         }
     }
 
+    /// One step, and on to the time at which something is due: what a caller does that only comes when it
+    /// has to.
+    pub fn step_when_due(&mut self) {
+        self.step();
+        let soon = self.nodes.iter().any(|node| node.sessions.is_active());
+        let arrival = self.flying.peek().map_or(Micros::NEVER, |next| Micros(next.0.0));
+        let due = self.nodes.iter().map(|node| node.stream.deadline()).fold(arrival, Micros::min);
+        if !soon {
+            self.now = self.now.max(due.min(self.now.after(Micros::from_secs(1))));
+        }
+    }
+
     pub fn run(&mut self, ms: u64) {
         let end = self.now.after(Micros::from_millis(ms));
         while self.now < end {

@@ -107,6 +107,7 @@ impl Run {
             5 => {
                 let node = &mut self.pair.nodes[1 - self.leader];
                 node.stream.discard(&mut node.sessions);
+                node.sessions.forget();
             }
             _ => {}
         }

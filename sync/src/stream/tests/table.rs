@@ -271,6 +271,14 @@ impl Sessions {
         Applied::Installed { handle: SessionHandle(slot), displaced: [None; 2] }
     }
 
+    /// The owner or the stream has something to do here.
+    pub fn is_active(&self) -> bool {
+        !(self.ring.is_empty()
+            && self.outcomes.is_empty()
+            && self.changed.is_empty()
+            && self.ended.is_empty())
+    }
+
     pub fn drop_slot(&mut self, slot: u32) {
         let session = self.slots[slot as usize].take().unwrap();
         self.index.remove(&session.key);
