@@ -33,6 +33,7 @@ pub mod session;
 pub mod snapshot;
 pub mod table;
 pub mod time;
+#[cfg_attr(loom, allow(dead_code))]
 pub mod track;
 
 pub use ids::{GroupId, PortId, RuleId, WorkerId, ZoneId};
