@@ -4,6 +4,7 @@
 //! of their own; nobody waits for anybody.
 
 use crate::config::MAX_PORTS;
+use engine::Ticks;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use sync::ids::{Micros, Term};
 use sync::lease::RoleWord;
@@ -19,6 +20,11 @@ pub struct RoleCell {
     redirect_until: AtomicU64,
     /// Emptyings of the mirror asked for so far.
     purges: AtomicU32,
+    /// Since when this node is active apart from its partner: ticks, whether there ever was such a time,
+    /// whether it lasts.
+    apart: AtomicU64,
+    /// How old the mirror is with which the role comes.
+    mirror_age_ms: AtomicU32,
     /// The partner's own MAC address on each port; 0 before it was heard there.
     partner_macs: [AtomicU64; MAX_PORTS],
 }
@@ -31,7 +37,14 @@ pub struct WorkerCell {
     purged: AtomicU32,
     /// The role word that it acts by.
     acts_by: AtomicU64,
+    /// Sessions with traffic from both ends since the nodes lost each other.
+    activity: AtomicU32,
 }
+
+/// In the word of a split: there was one.
+const APART_KNOWN: u64 = 1 << 32;
+/// It lasts.
+const APART_LASTS: u64 = 1 << 33;
 
 impl Default for RoleCell {
     fn default() -> Self {
@@ -42,6 +55,8 @@ impl Default for RoleCell {
             park: AtomicBool::new(false),
             redirect_until: AtomicU64::new(0),
             purges: AtomicU32::new(0),
+            apart: AtomicU64::new(0),
+            mirror_age_ms: AtomicU32::new(0),
             partner_macs: [const { AtomicU64::new(0) }; MAX_PORTS],
         }
     }
@@ -103,6 +118,45 @@ impl RoleCell {
         self.purges.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// A word that changes when a split begins or ends.
+    #[inline(always)]
+    pub fn apart_word(&self) -> u64 {
+        self.apart.load(Ordering::Acquire)
+    }
+
+    /// Since when this node is active apart from its partner, if it is.
+    pub fn apart(&self) -> Option<Ticks> {
+        let word = self.apart_word();
+        (word & APART_LASTS != 0).then_some(Ticks(word as u32))
+    }
+
+    /// When the last split began, whether it lasts or not.
+    pub fn last_split(&self) -> Option<Ticks> {
+        let word = self.apart_word();
+        (word & APART_KNOWN != 0).then_some(Ticks(word as u32))
+    }
+
+    /// A split begins.
+    pub fn begin_apart(&self, now: Ticks) {
+        self.apart.store(u64::from(now.0) | APART_KNOWN | APART_LASTS, Ordering::Release);
+    }
+
+    /// It is over.
+    pub fn end_apart(&self) {
+        self.apart.fetch_and(!APART_LASTS, Ordering::AcqRel);
+    }
+
+    /// How old the mirror is with which the role comes; 0 for one that was kept up to date.
+    pub fn mirror_age_ms(&self) -> u32 {
+        self.mirror_age_ms.load(Ordering::Acquire)
+    }
+
+    /// To be set before the role is shown.
+    pub fn set_mirror_age(&self, age: Micros) {
+        let age_ms = u32::try_from(age.as_millis()).unwrap_or(u32::MAX);
+        self.mirror_age_ms.store(age_ms, Ordering::Release);
+    }
+
     /// The partner's own MAC address on a port.
     pub fn partner_mac(&self, port: engine::PortId) -> Option<MacAddr> {
         let word = self.partner_macs.get(usize::from(port.0))?.load(Ordering::Relaxed);
@@ -153,6 +207,17 @@ impl WorkerCell {
         self.purged.store(purges, Ordering::Release);
     }
 
+    /// Sessions with traffic from both ends since the nodes lost each other.
+    pub fn activity(&self) -> u32 {
+        self.activity.load(Ordering::Relaxed)
+    }
+
+    /// Tells it.
+    #[inline(always)]
+    pub fn tell_activity(&self, sessions: u32) {
+        self.activity.store(sessions, Ordering::Relaxed);
+    }
+
     /// The word that the worker acts by.
     pub fn acts_by(&self) -> u64 {
         self.acts_by.load(Ordering::Acquire)
@@ -177,6 +242,17 @@ mod tests {
         let word = RoleWord { role: Role::Active, term: Term::ZERO, deadline: Micros::NEVER };
         cell.show(word);
         assert_eq!(RoleWord::unpack(cell.word()), word);
+    }
+
+    #[test]
+    fn decision_35_a_split_is_remembered_when_it_is_over() {
+        let cell = RoleCell::default();
+        assert_eq!((cell.apart(), cell.last_split()), (None, None));
+        let since = Ticks(u32::MAX);
+        cell.begin_apart(since);
+        assert_eq!((cell.apart(), cell.last_split()), (Some(since), Some(since)));
+        cell.end_apart();
+        assert_eq!((cell.apart(), cell.last_split()), (None, Some(since)));
     }
 
     #[test]

@@ -72,6 +72,8 @@ pub struct SyncCore {
     fitness: Fitness,
     told: Option<Fitness>,
     looked: Micros,
+    /// This node is active without its partner, or beside one that is active too.
+    apart: bool,
     clock: Clock,
     poller: Poller,
 }
@@ -124,6 +126,7 @@ impl SyncCore {
             fitness,
             told: None,
             looked: Micros(0),
+            apart: false,
             clock: parts.clock,
             poller: parts.poller,
         }
@@ -155,6 +158,7 @@ impl SyncCore {
             self.look(now);
         }
         self.pair.turn(now, &mut self.host);
+        self.notice_split(cycles);
         worked |= self.host.changes.took_something() | self.host.owners.moved();
         self.host.announcer.send_due(now, &mut self.host.transports);
         worked |= self.host.transports.flush();
@@ -215,6 +219,21 @@ impl SyncCore {
         }
     }
 
+    /// While this node is active apart from its partner, workers note whose sessions have traffic: that
+    /// decides who stays when the nodes meet again, and what is merged (decisions 34 and 35).
+    fn notice_split(&mut self, cycles: u64) {
+        let state = self.pair.state();
+        let apart = state.role() == Role::Active && (state.partner().is_none() || state.contested());
+        if apart != self.apart {
+            self.apart = apart;
+            if apart {
+                self.host.role.begin_apart(self.clock.ticks(cycles));
+            } else {
+                self.host.role.end_apart();
+            }
+        }
+    }
+
     /// The workers' progress, the node's fitness, what the control thread sees.
     fn look(&mut self, now: Micros) {
         let mut words = [0; MAX_WORKERS];
@@ -226,7 +245,8 @@ impl SyncCore {
         self.host.description.workers = count as u8;
         self.host.description.progress = words;
         let forwarding = if stuck.is_some() { Forwarding::Fault } else { self.fitness.forwarding };
-        let fitness = Fitness { forwarding, ..self.fitness };
+        let activity = self.host.workers.iter().map(|(cell, _)| cell.activity()).sum();
+        let fitness = Fitness { forwarding, activity, ..self.fitness };
         if self.told != Some(fitness) {
             self.told = Some(fitness);
             self.pair.report(Report::Fitness(fitness), now, &mut self.host);
@@ -252,6 +272,7 @@ impl Host for Node {
             Order::Role(word) => {
                 self.role.show(word);
                 if word.role != Role::Active {
+                    self.role.set_mirror_age(Micros(0));
                     self.announcer.stop();
                 }
                 let shown = (word.role, word.term);
@@ -288,6 +309,10 @@ impl Host for Node {
                 self.events.tell(Event::PathSize { path, size, expected });
             }
         }
+    }
+
+    fn mirror_age(&mut self, age: Micros) {
+        self.role.set_mirror_age(age);
     }
 
     fn describe(&self) -> heartbeat::Report {

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use sync::ids::{SessionHandle, Version};
-use sync::record::Record;
+use sync::record::{Record, Session};
 use sync::stream::{self, Applied, Outcome, Reading, Refused, Sink, Source, Tag};
 use wire::FlowKey;
 
@@ -41,6 +41,13 @@ pub enum Task {
     },
     /// Say whether there is one.
     Look(FlowKey),
+    /// Take in what the partner offers after a split.
+    Adopt {
+        /// The session.
+        session: Imported,
+        /// Both its ends have sent since.
+        two_way: bool,
+    },
 }
 
 /// A task and what the stream wants to know again.
@@ -97,6 +104,7 @@ impl CoreEnd {
 pub struct Changes {
     ends: Vec<ChangeEnd>,
     slots: Slots,
+    role: Arc<RoleCell>,
     snapshots: Reader<Snapshot>,
     now: Ticks,
     /// Whose turn it is.
@@ -153,7 +161,15 @@ pub fn tables(
     }
     let slots = Slots { readers };
     let now = Ticks(0);
-    let changes = Changes { ends: changes, slots: slots.clone(), snapshots: one, now, next: 0, took: false };
+    let changes = Changes {
+        ends: changes,
+        slots: slots.clone(),
+        role: Arc::clone(&role),
+        snapshots: one,
+        now,
+        next: 0,
+        took: false,
+    };
     let owners = Owners {
         ends: owners,
         slots,
@@ -176,10 +192,13 @@ impl Slots {
         SessionHandle(self.readers.get(worker).map_or(0, |(base, _)| *base) + slot)
     }
 
-    fn read(&self, handle: SessionHandle, now: Ticks, snapshot: &Snapshot) -> Reading {
+    fn look(&self, handle: SessionHandle) -> Read {
         let owner = self.readers.iter().rev().find(|(base, _)| *base <= handle.0);
-        let Some((base, reader)) = owner else { return Reading::Nothing };
-        match reader.look(Slot(handle.0 - base)) {
+        owner.map_or(Read::Free, |(base, reader)| reader.look(Slot(handle.0 - base)))
+    }
+
+    fn read(&self, handle: SessionHandle, now: Ticks, snapshot: &Snapshot) -> Reading {
+        match self.look(handle) {
             Read::Busy => Reading::Busy,
             Read::Free => Reading::Nothing,
             Read::Session(view) => match record::session(&view, now, &snapshot.timeouts) {
@@ -249,12 +268,37 @@ impl Source for Changes {
     fn read(&mut self, handle: SessionHandle) -> Reading {
         self.slots.read(handle, self.now, self.snapshots.current().0)
     }
+
+    fn since_split(&mut self, handle: SessionHandle) -> Reading {
+        let Some(split) = self.role.last_split() else { return Reading::Nothing };
+        let view = match self.slots.look(handle) {
+            Read::Busy => return Reading::Busy,
+            Read::Free => return Reading::Nothing,
+            Read::Session(view) => view,
+        };
+        let Some(two_way) = view.since_split(split) else { return Reading::Nothing };
+        let told = record::session(&view, self.now, &self.snapshots.current().0.timeouts);
+        told.map_or(Reading::Nothing, |session| Reading::Session(Session { two_way, ..session }))
+    }
 }
 
 impl Owners {
     /// True if records or outcomes moved since the last question.
     pub fn moved(&mut self) -> bool {
         std::mem::take(&mut self.moved)
+    }
+
+    /// Hands a task to the worker that owns the key; what cannot be a task is answered here.
+    fn give(&mut self, task: Option<(FlowKey, Task)>, tag: Tag) -> bool {
+        let Some((key, task)) = task else {
+            self.own.push_back(Outcome { tag, applied: Applied::Refused(Refused::Unsupported) });
+            return true;
+        };
+        let WorkerId(owner) = self.steering.owner_of(&key);
+        let Some(end) = self.ends.get_mut(usize::from(owner)) else { return false };
+        let taken = end.installs.push(Install { task, tag }).is_ok();
+        self.moved |= taken;
+        taken
     }
 
     fn task(record: &Record) -> Option<(FlowKey, Task)> {
@@ -277,15 +321,13 @@ impl Owners {
 
 impl Sink for Owners {
     fn hand(&mut self, record: &Record, tag: Tag) -> bool {
-        let Some((key, task)) = Self::task(record) else {
-            self.own.push_back(Outcome { tag, applied: Applied::Refused(Refused::Unsupported) });
-            return true;
-        };
-        let WorkerId(owner) = self.steering.owner_of(&key);
-        let Some(end) = self.ends.get_mut(usize::from(owner)) else { return false };
-        let taken = end.installs.push(Install { task, tag }).is_ok();
-        self.moved |= taken;
-        taken
+        self.give(Self::task(record), tag)
+    }
+
+    fn adopt(&mut self, session: &Session, tag: Tag) -> bool {
+        let task = record::imported(session)
+            .map(|imported| (imported.keys[0], Task::Adopt { session: imported, two_way: session.two_way }));
+        self.give(task, tag)
     }
 
     fn room(&self) -> u32 {

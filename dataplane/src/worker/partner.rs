@@ -8,7 +8,7 @@ use super::io::WorkerIo;
 use crate::pair::cell::{RoleCell, WorkerCell};
 use crate::pair::tables::{Install, Task, WorkerEnd};
 use dpdk::Mbuf;
-use engine::mirror::{Import, ImportRefused, Removal};
+use engine::mirror::{Adoption, AdoptionRefused, Import, ImportRefused, Removal};
 use engine::pipeline::{Burst, Engine, PacketIo};
 use engine::snapshot::Snapshot;
 use engine::table::Slot;
@@ -34,6 +34,7 @@ pub struct Partner {
     installed: u32,
     purged: u32,
     redirecting: bool,
+    apart: u64,
 }
 
 /// What a turn may do with the receive queues.
@@ -51,7 +52,7 @@ impl Partner {
     /// Follows a cell that nobody has written yet: standby.
     pub fn new(role: Arc<RoleCell>, cell: Arc<WorkerCell>, end: WorkerEnd) -> Self {
         let word = role.word();
-        Self { role, cell, end, word, installed: 0, purged: 0, redirecting: false }
+        Self { role, cell, end, word, installed: 0, purged: 0, redirecting: false, apart: 0 }
     }
 
     /// The role of this turn, and what it means for the receive queues.
@@ -67,7 +68,20 @@ impl Partner {
         let stale = self.role.install() != self.installed;
         // What waits is older than the role: the engine drops it as a standby before it is told.
         if !stale || engine.role() != RoleView::Standby {
-            engine.set_role(role, now);
+            match role {
+                RoleView::Active { term } if engine.role() != role => {
+                    engine.activate_stale(term, self.role.mirror_age_ms(), now);
+                }
+                _ => engine.set_role(role, now),
+            }
+        }
+        let apart = self.role.apart_word();
+        if apart != self.apart {
+            self.apart = apart;
+            engine.set_apart(self.role.apart());
+        }
+        if self.apart != 0 {
+            self.cell.tell_activity(engine.activity());
         }
         if word != self.word {
             self.word = word;
@@ -164,6 +178,15 @@ impl Partner {
                 Removal::Removed(slot) => Applied::Deleted { handle: handle(slot) },
                 Removal::Held { slot, version } => held(slot, version),
                 Removal::Absent => Applied::Absent,
+            },
+            Task::Adopt { session, two_way } => match engine.adopt(now, snapshot, session, *two_way) {
+                Adoption::Inserted(slot) | Adoption::Replaced(slot) => {
+                    Applied::Installed { handle: handle(slot), displaced: [None; 2] }
+                }
+                Adoption::Kept(slot) => held(slot, 0),
+                Adoption::Refused(AdoptionRefused::Full) => Applied::Refused(Refused::Full),
+                Adoption::Refused(AdoptionRefused::NotActive) => Applied::Refused(Refused::NotMirroring),
+                Adoption::Refused(_) => Applied::Refused(Refused::Unsupported),
             },
             Task::Look(key) => match engine.lookup(key) {
                 Some((slot, version)) => held(slot, version),
