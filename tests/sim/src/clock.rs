@@ -15,8 +15,9 @@ impl Clock {
     /// What it shows at a time of the world.
     #[must_use]
     pub fn shows(&self, world: u64) -> Micros {
-        let drift = i128::from(world) * i128::from(self.drift_ppm) / 1_000_000;
-        Micros((i128::from(self.offset) + i128::from(world) + drift) as u64)
+        // Years of a world fit.
+        let drift = world as i64 * self.drift_ppm / 1_000_000;
+        Micros((self.offset + world).wrapping_add_signed(drift))
     }
 
     /// The first time of the world at which it shows `local`.
@@ -28,9 +29,9 @@ impl Clock {
         if local == Micros::NEVER {
             return u64::MAX;
         }
-        let elapsed = u128::from(local.0 - self.offset);
-        let speed = (1_000_000 + self.drift_ppm) as u128;
-        let mut world = (elapsed * 1_000_000 / speed) as u64;
+        let elapsed = local.0 - self.offset;
+        let speed = (1_000_000 + self.drift_ppm) as u64;
+        let mut world = elapsed / speed * 1_000_000 + elapsed % speed * 1_000_000 / speed;
         while self.shows(world) < local {
             world += 1;
         }

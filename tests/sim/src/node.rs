@@ -108,6 +108,8 @@ pub(crate) struct Life {
     pub parks_from: u64,
     pub parked: VecDeque<Packet>,
     pub redirect_until: u64,
+    /// The workers took the role that was last asked of them.
+    pub installed: bool,
     pub fitness: Fitness,
     /// When the sync core turned last, and what it said then.
     pub turned: u64,
@@ -193,6 +195,7 @@ impl Life {
             parks_from: u64::MAX,
             parked: VecDeque::new(),
             redirect_until: 0,
+            installed: false,
             fitness: Fitness { forwarding: Forwarding::Able, config_valid: true, quality: 100, activity: 0 },
             turned: 0,
             claim: Claim::default(),

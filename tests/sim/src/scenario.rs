@@ -15,7 +15,7 @@ pub fn random(seed: u64) -> Setup {
     let mut rng = Rng::new(seed ^ 0x5eed_0f5c_e0a5_1023);
     let mut setup = Setup::new(seed);
     shape(&mut setup, &mut rng);
-    let begin = 250 + rng.below(150);
+    let begin = 110 + rng.below(90);
     let mut at_ms = begin;
     for _ in 0..rng.below(5) {
         at_ms += draw_fault(&mut setup, &mut rng, at_ms);
@@ -62,13 +62,14 @@ fn shape(setup: &mut Setup, rng: &mut Rng) {
     setup.membership.preempt = rng.chance(150);
     setup.drift_ppm = [0, 1].map(|_| rng.range(0, 400) as i64 - 200);
     setup.start_at = rng.pick(&[[0, 0], [0, 1_000], [5_000, 0], [0, 90_000], [60_000, 0]]);
-    setup.load.rate = rng.pick(&[500, 1_500, 3_000, 6_000]);
+    setup.load.rate = rng.pick(&[300, 800, 1_500, 4_000]);
+    setup.load.steady_every_us = 2_000;
     setup.load.flows = rng.pick(&[40, 80, 160]);
     setup.load.ends = rng.pick(&[50, 150, 300]);
     setup.load.local = rng.pick(&[0, 60, 150]);
     setup.load.untakable = 0;
-    setup.busy = rng.pick(&[0, 0, 0, 0]);
-    setup.stream.verify_every = Micros::from_millis(rng.pick(&[40, 100, 300]));
+    setup.busy = rng.pick(&[0, 0, 10, 100]);
+    setup.stream.verify_every = Micros::from_millis(rng.pick(&[60, 150, 300]));
     setup.stream.scrub_pass = Micros::from_millis(rng.pick(&[50, 150]));
     setup.stream.tombstones = rng.pick(&[16, 64, 16_384]);
     setup.keys.renew_every = Micros::from_millis(rng.pick(&[150, 400, 60_000]));
@@ -78,7 +79,7 @@ fn shape(setup: &mut Setup, rng: &mut Rng) {
 fn draw_fault(setup: &mut Setup, rng: &mut Rng, at_ms: u64) -> u64 {
     let node = rng.below(2) as usize;
     let path = rng.below(setup.paths.len() as u64) as usize;
-    let lasts = rng.pick(&[2, 8, 25, 45, 120, 400]) + rng.below(10);
+    let lasts = rng.pick(&[2, 8, 25, 45, 120, 350]) + rng.below(10);
     let setup_quality = setup.paths[path].quality;
     let mut plan = |at: u64, fault: Fault| {
         setup.plan.push((at * 1_000 + rng.below(1_000), fault));
@@ -157,7 +158,7 @@ fn seed_kind(seed: u64, at_ms: u64) -> u64 {
 pub fn run(setup: Setup, trace: bool) -> Result<World, Box<Failure>> {
     let until = setup.faults_end + 5_000;
     let mut world = World::new(setup, trace);
-    world.run_until(until.max(300_000)).map_err(Box::new)?;
+    world.run_until(until.max(130_000)).map_err(Box::new)?;
     world.finish().map_err(Box::new)?;
     Ok(world)
 }

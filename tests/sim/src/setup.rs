@@ -2,6 +2,7 @@
 
 use crate::link::Quality;
 use crate::tables::{Defect, Size};
+use sync::datagram::Kind;
 use sync::ids::{Micros, NodeId};
 use sync::membership::{Command, Config, OnActiveRestart};
 use sync::{keys, stream};
@@ -103,6 +104,13 @@ pub enum Fault {
         /// How.
         kind: u8,
     },
+    /// Datagrams of one kind never arrive any more, on any path; none ends it.
+    LoseKind(Option<Kind>),
+    /// Somebody sends a node's recorded heartbeats once more.
+    Replay {
+        /// Whose.
+        node: usize,
+    },
     /// The users' packets per second from now on.
     Load {
         /// Packets per second.
@@ -183,8 +191,10 @@ pub struct Setup {
     /// Nodes that never show their workers that they are active.
     pub never_active: [bool; 2],
     /// Datagrams of that kind never arrive, on any path.
-    pub lost_kind: Option<sync::datagram::Kind>,
-    /// Every packet is told as a change: not to be repaired, only to be noticed.
+    pub lost_kind: Option<Kind>,
+    /// Heartbeats are recorded, for [`Fault::Replay`].
+    pub record: bool,
+    /// So many sessions there must be in the end, that the comparison says something.
     pub at_least: usize,
 }
 
@@ -228,6 +238,7 @@ impl Setup {
             ignores_lease: [false; 2],
             never_active: [false; 2],
             lost_kind: None,
+            record: false,
             at_least: 8,
         }
     }
@@ -248,7 +259,11 @@ impl Setup {
     #[must_use]
     pub fn with(mut self, at_ms: u64, fault: Fault) -> Self {
         self.plan.push((at_ms * 1_000, fault));
-        self.faults_end = self.faults_end.max(at_ms * 1_000);
+        let lasts = match fault {
+            Fault::Freeze { us, .. } | Fault::Hang { us, .. } | Fault::Stick { us, .. } => us,
+            _ => 0,
+        };
+        self.faults_end = self.faults_end.max(at_ms * 1_000 + lasts);
         self
     }
 

@@ -12,6 +12,7 @@ use crate::workload::{Act, Packet, Workload};
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use sync::datagram::{Header, Kind};
@@ -23,11 +24,15 @@ use sync::stream;
 
 /// Lines of a trace that are kept.
 const TRACE: usize = 200_000;
+/// Lines of it that a failed test shows.
+const SHOWN: usize = 80;
+/// Heartbeats that are recorded.
+const RECORDED: usize = 64;
 /// What a sync core does at least between two turns.
 const CORE_STEP_US: u64 = 10;
 
 /// A course that broke a checker.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Failure {
     /// When, in microseconds of the world.
     pub at: u64,
@@ -35,6 +40,14 @@ pub struct Failure {
     pub what: String,
     /// The last events before, if a trace was kept.
     pub trace: Vec<String>,
+}
+
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let from = self.trace.len().saturating_sub(SHOWN);
+        self.trace[from..].iter().try_for_each(|line| writeln!(f, "{line}"))?;
+        write!(f, "{:>9.3} ms  VIOLATION: {}", self.at as f64 / 1_000.0, self.what)
+    }
 }
 
 #[derive(Debug)]
@@ -88,6 +101,9 @@ pub struct World {
     trace: Option<VecDeque<String>>,
     quiet: bool,
     events: u64,
+    recorded: [VecDeque<(usize, Vec<u8>)>; 2],
+    /// A table was damaged on purpose: what repairs it looks like a session from the dead.
+    damaged: bool,
 }
 
 impl World {
@@ -127,6 +143,8 @@ impl World {
             trace: trace.then(VecDeque::new),
             quiet: false,
             events: 0,
+            recorded: [VecDeque::new(), VecDeque::new()],
+            damaged: false,
             setup,
         };
         for node in [0, 1] {
@@ -294,25 +312,19 @@ impl World {
             + 4 * self.setup.stream.verify_every.0
             + self.setup.stream.scrub_pass.0
             + 3_000_000;
-        let min_traffic = self.now + 10 * self.setup.interval();
+        let min_traffic = self.now + 8 * self.setup.interval();
         self.run_until(min_traffic)?;
         if !self.run_while(patience, |world| !world.in_order())? {
-            if self.trace.is_some() {
-                self.debug();
-            }
             let what = format!("the pair does not find itself: {}", self.describe());
             return Err(self.failure(what));
         }
-        self.run_until(self.now + 60_000)?;
+        self.run_until(self.now + 30_000)?;
         self.quiet = true;
         let patience =
             self.now + 2 * self.setup.stream.verify_every.0 + self.setup.stream.scrub_pass.0 + 500_000;
         // Everything is acknowledged, and stays so for a while.
         self.run_until(self.now + 50_000)?;
         if !self.run_while(patience, |world| !world.in_order() || world.unprotected() > 0)? {
-            if self.trace.is_some() {
-                self.debug();
-            }
             let what = format!("the pair does not come to rest: {}", self.describe());
             return Err(self.failure(what));
         }
@@ -338,31 +350,6 @@ impl World {
         };
         let (a, b) = (a.tables.borrow(), b.tables.borrow());
         same_tables([&a, &b], self.setup.at_least)
-    }
-
-    /// Debug.
-    pub fn debug(&self) {
-        for node in [0, 1] {
-            if let Some(life) = &self.nodes[node].life {
-                let text = format!("{:?}", life.pair.stream());
-                for word in [
-                    "phase:",
-                    "Verify {",
-                    "scrub:",
-                    "Scrub {",
-                    "mend:",
-                    "task:",
-                    "here:",
-                    "mark:",
-                    "shown:",
-                    "retrying:",
-                ] {
-                    if let Some(at) = text.find(word) {
-                        eprintln!("{node} {}", &text[at..(at + 200).min(text.len())]);
-                    }
-                }
-            }
-        }
     }
 
     /// Both nodes in a line, for messages.
@@ -671,6 +658,7 @@ impl World {
         }
         self.note(|_| format!("{} is told {report:?}", name(node)));
         let Some(life) = &mut self.nodes[node].life else { return };
+        life.installed |= matches!(report, Report::Installed(_));
         life.tables.borrow_mut().now = local;
         life.pair.report(report, local, &mut life.around);
         self.wake(node, self.now);
@@ -698,6 +686,9 @@ impl World {
                 soon(self, us, Happening::Persisted { node, life: lives, term });
             }
             Order::Install(term) => {
+                if let Some(life) = &mut self.nodes[node].life {
+                    life.installed = false;
+                }
                 let us = self.rng.range(20, 300).max(longest_stuck + 10);
                 soon(self, us, Happening::Report { node, life: lives, report: Report::Installed(term) });
             }
@@ -721,6 +712,9 @@ impl World {
                 }
                 self.release_parked(node, 1 - node);
             }
+            Order::Attract if self.attracts_early(node) => {
+                return Err(format!("{} attracts traffic before its workers took the role", name(node)));
+            }
             Order::Attract | Order::Announce => {
                 let us = self.rng.range(20, 100);
                 soon(self, us, Happening::Attract { node, life: lives });
@@ -743,6 +737,17 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Install before attract (decision 38), unless the node said that it does not wait any longer.
+    fn attracts_early(&self, node: usize) -> bool {
+        let Some(life) = &self.nodes[node].life else { return false };
+        let word = life.tables.borrow().word;
+        let unconfirmed =
+            matches!(self.notices[node].last(), Some((at, Notice::Unconfirmed)) if *at == self.now);
+        let told = self.notices[node].iter().rev().take_while(|(at, _)| *at == self.now);
+        let won = told.into_iter().any(|(_, notice)| *notice == Notice::ContestWon);
+        !life.installed && !unconfirmed && !won && word.role == Role::Active
     }
 
     fn hear_notice(&mut self, node: usize, notice: Notice) {
@@ -825,6 +830,13 @@ impl World {
         let kind = Header::read(&datagram).map(|header| header.kind).ok();
         if kind == Some(Kind::Heartbeat) {
             self.forwarding.sent(from, path, self.now);
+            if self.setup.record {
+                let recorded = &mut self.recorded[from];
+                if recorded.len() == RECORDED {
+                    recorded.pop_front();
+                }
+                recorded.push_back((path, datagram.clone()));
+            }
         }
         let lost = kind == self.setup.lost_kind && kind.is_some();
         let quality = self.links[path][from];
@@ -856,7 +868,7 @@ impl World {
         }
         life.inbox.push_back((path, datagram));
         // A poller that may just have fallen asleep.
-        let at = self.now + self.rng.range(1, 40);
+        let at = self.now + self.rng.range(5, 90);
         self.wake(to, at);
     }
 
@@ -991,7 +1003,9 @@ impl World {
                     )
                 });
                 self.twin.see(node, logged);
-                self.lineage.see(node, logged)?;
+                if !self.damaged {
+                    self.lineage.see(node, logged)?;
+                }
                 self.kept.see(node, self.now, logged)?;
                 self.check_owner(node, logged.change)?;
             }
@@ -1013,14 +1027,18 @@ impl World {
     /// Something goes wrong now.
     pub fn fault(&mut self, fault: Fault) {
         self.note(|_| format!("--- {fault:?}"));
-        self.faultless_since = self.now;
+        let calm = self.now - std::mem::replace(&mut self.faultless_since, self.now);
         if let (Some(owed), Fault::Crash { node, .. }) = (self.owed, fault)
             && owed.node == node
         {
             self.owed = None;
         }
         match fault {
-            Fault::Load { .. } | Fault::Verify { .. } | Fault::Resync { .. } | Fault::Crash { .. } => {}
+            Fault::Load { .. }
+            | Fault::Replay { .. }
+            | Fault::Verify { .. }
+            | Fault::Resync { .. }
+            | Fault::Crash { .. } => {}
             _ => self.owed = None,
         }
         match fault {
@@ -1032,7 +1050,7 @@ impl World {
                 }
             }
             Fault::Crash { node, disk } => {
-                self.owe_takeover(node);
+                self.owe_takeover(node, calm);
                 self.crash(node, disk);
             }
             Fault::Start { node } => {
@@ -1059,13 +1077,14 @@ impl World {
             Fault::Resync { node } => self.report(node, Report::Resync),
             Fault::Damage { node, kind } => self.damage(node, kind),
             Fault::Load { rate } => self.workload.load.rate = rate,
+            Fault::LoseKind(kind) => self.setup.lost_kind = kind,
+            Fault::Replay { node } => self.replay(node),
         }
     }
 
     /// A ready standby that the network serves takes over in time.
-    fn owe_takeover(&mut self, node: usize) {
+    fn owe_takeover(&mut self, node: usize, calm: u64) {
         let other = 1 - node;
-        let calm = self.now.saturating_sub(self.faultless_before());
         let ready = self.in_order() && self.active() == Some(node) && calm > 20 * self.setup.interval();
         if !ready {
             return;
@@ -1074,10 +1093,12 @@ impl World {
         self.owed = Some(Owed { node: other, by });
     }
 
-    /// When something last went wrong before what goes wrong now.
-    fn faultless_before(&self) -> u64 {
-        let earlier = self.setup.plan.iter().map(|(at, _)| *at).filter(|at| *at < self.now);
-        earlier.max().unwrap_or(0)
+    fn replay(&mut self, node: usize) {
+        let recorded = std::mem::take(&mut self.recorded[node]);
+        for (place, (path, datagram)) in (0_u64..).zip(recorded) {
+            let arrive = Happening::Arrive { to: 1 - node, path, sent: 0, datagram };
+            self.at(self.now + place * 1_500, arrive);
+        }
     }
 
     fn cut(&mut self, path: usize, from: Option<usize>, carrier: bool) {
@@ -1134,6 +1155,7 @@ impl World {
     }
 
     fn damage(&mut self, node: usize, kind: u8) {
+        self.damaged = true;
         let flow = self.workload.load.steady;
         let local = self.nodes[node].clock.shows(self.now);
         let (session, _) = self.workload.session(flow, local);
@@ -1168,6 +1190,9 @@ impl World {
             }
             self.wake(node, self.now);
         }
-        self.workload.load.rate = 1_000;
+        self.workload.load.rate = 1_500;
+        if self.setup.lost_kind.is_some_and(|kind| kind == Kind::Handshake) {
+            self.setup.lost_kind = None;
+        }
     }
 }
