@@ -1,6 +1,7 @@
 //! The active node's side of acks, and the turn of both: outcomes, timers, status.
 
 use super::message::{Have, Nak, kind, read_handles, read_mentioned, read_verdicts, read_want};
+use super::transmit::ignore;
 use super::{Refused, Role, Sink, Source, Status, Stream};
 use crate::datagram::{Ack, Malformed};
 use crate::ids::Micros;
@@ -101,8 +102,9 @@ impl Stream {
                 self.scrub_following(now, sink);
                 self.walk_mentions(sink);
                 self.turn_offering(now, source);
+                ignore(source);
             }
-            Role::Resting => {}
+            Role::Resting => ignore(source),
         }
     }
 

@@ -46,12 +46,14 @@ pub(super) struct Scrub {
     last: Micros,
     /// Handles left of a pass that must not be slow.
     sweep: u32,
+    /// How often the next handle of that could not be read.
+    tries: u32,
     suspects: VecDeque<Suspect>,
 }
 
 impl Scrub {
     pub const fn new(now: Micros) -> Self {
-        Self { at: 0, next: now, credit: 0, last: now, sweep: 0, suspects: VecDeque::new() }
+        Self { at: 0, next: now, credit: 0, last: now, sweep: 0, tries: 0, suspects: VecDeque::new() }
     }
 
     pub fn clear(&mut self) {
@@ -87,6 +89,19 @@ impl Scrub {
         let at = if self.at < handles { self.at } else { 0 };
         self.at = at + 1;
         SessionHandle(at)
+    }
+
+    /// A pass that must not miss anything comes back to a handle that could not be read, and to what is
+    /// behind it; not for ever.
+    const fn wait_for(&mut self, handle: SessionHandle, left: u32) -> bool {
+        self.tries += 1;
+        if self.tries >= COUNT_TRIES {
+            self.tries = 0;
+            return false;
+        }
+        self.at = handle.0;
+        self.sweep += left;
+        true
     }
 
     fn suspect(&mut self, suspect: Suspect) {
@@ -125,10 +140,16 @@ impl Stream {
             }
         }
         let sweeping = self.is_sweeping();
-        for _ in 0..self.quantum(now) {
+        let due = self.quantum(now);
+        for done in 0..due {
             let handle = self.scrub.step(self.table.handles());
             let entry = self.table.entry(handle);
-            let Some(seen) = self.read_own(handle, source) else { continue };
+            let Some(seen) = self.read_own(handle, source) else {
+                if sweeping && self.scrub.wait_for(handle, due - done) {
+                    return;
+                }
+                continue;
+            };
             if !self.is_suspicious(handle, entry, seen) {
                 continue;
             }

@@ -382,6 +382,15 @@ impl Stream {
     }
 }
 
+/// Drops what the source has to say while nobody asks for it. A node that becomes active looks at all of
+/// its handles: marks of before would only send everything once more.
+pub(super) fn ignore(source: &mut impl Source) {
+    let mut readings = READINGS;
+    while readings > 0 && (source.next_ended().is_some() || source.next_changed().is_some()) {
+        readings -= 1;
+    }
+}
+
 const fn count(amount: &mut Amount, bytes: usize) {
     amount.records += 1;
     amount.bytes += bytes as u64;

@@ -366,3 +366,32 @@ fn b_23_repair_after_a_loss_keeps_to_its_rate() {
     pair.until(2_000, settled);
     pair.assert_equal();
 }
+
+/// Marks of before the takeover would send the whole table once more.
+#[test]
+fn x_01_marks_of_before_a_takeover_cost_nothing() {
+    let mut pair = filled(4_096, 3_000);
+    for number in 0..3_000 {
+        pair.nodes[1].sessions.mark_only(number);
+    }
+    pair.run(1);
+    pair.lead(1, 3);
+    pair.until(1_000, settled);
+    pair.assert_equal();
+    let sent = pair.nodes[1].stream.status(pair.now).counters.sent;
+    assert_eq!(sent.new.records + sent.refresh.records + sent.bulk.records, 0);
+}
+
+/// The key of one session is taken by another one on the standby: the loser goes whole, and comes back if
+/// the active node still has it.
+#[test]
+fn decision_22_a_session_that_lost_its_key_leaves_the_digest() {
+    let mut pair = filled(4_096, 3_000);
+    let loser = pair.nodes[1].sessions.index[&super::table::key(9)];
+    pair.nodes[1].sessions.displace_next = Some(loser);
+    pair.nodes[0].sessions.touch(3_100);
+    pair.until(3_000, |pair| pair.nodes[0].stream.status(pair.now).counters.sent.repair.records > 0);
+    assert_eq!(pair.nodes[1].stream.status(pair.now).counters.displaced, 1);
+    pair.until(1_000, settled);
+    pair.assert_equal();
+}

@@ -35,6 +35,8 @@ pub struct Sessions {
     /// This node is active: nobody writes into its table.
     pub active: bool,
     pub busy: HashSet<u32>,
+    /// What the next session that is installed drives out.
+    pub displace_next: Option<u32>,
     /// Sessions with traffic since the split; true if both ways.
     pub since: HashMap<Key, bool>,
     /// Numbers whose keys belong to another session here.
@@ -78,6 +80,7 @@ impl Sessions {
             limit: capacity as usize,
             active: false,
             busy: HashSet::new(),
+            displace_next: None,
             since: HashMap::new(),
             taken: HashSet::new(),
             merged: [0; 3],
@@ -134,6 +137,12 @@ impl Sessions {
         self.index.insert(key, slot);
         self.mark(slot);
         true
+    }
+
+    /// The owner marks a session for no reason.
+    pub fn mark_only(&mut self, number: u32) {
+        let slot = self.index[&key(number)];
+        self.mark(slot);
     }
 
     /// A packet passes: the numbers move, and nobody is told.
@@ -266,9 +275,13 @@ impl Sessions {
         let gone = self.gone.get(&session.key).is_some_and(|gone| session.version <= *gone);
         assert!(!gone, "a deleted session came back: {session:?}");
         let slot = self.free.pop().unwrap();
+        let displaced = self.displace_next.take();
+        if let Some(slot) = displaced {
+            self.drop_slot(slot);
+        }
         self.slots[slot as usize] = Some(*session);
         self.index.insert(session.key, slot);
-        Applied::Installed { handle: SessionHandle(slot), displaced: [None; 2] }
+        Applied::Installed { handle: SessionHandle(slot), displaced: [displaced.map(SessionHandle), None] }
     }
 
     /// The owner or the stream has something to do here.
