@@ -10,6 +10,7 @@ use crate::policy::{Rule, Service};
 use crate::role::RoleView;
 use crate::table::{Slot, flags};
 use crate::track::Timeouts;
+use proptest::prelude::*;
 use wire::craft::Frame;
 use wire::tcp_flags::{ACK, RST, SYN};
 use wire::{Addr, FlowKey, Proto};
@@ -418,5 +419,78 @@ fn next_hops_are_resolved_when_a_record_is_stored_and_wanted_once() {
         let hops = [b.fw.hop(WAN, n.server), b.fw.hop(LAN, n.client)];
         assert_eq!(b.fw.expect_session(&udp_record(&n, 5).keys[0]).path.next_hops, hops);
         assert_eq!(b.fw.notices(), []);
+    }
+}
+
+/// What can happen to a mirror.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Import { forward: u16, reply: u16, version: u64 },
+    Remove { forward: u16, version: u64, exact: bool },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let import = (0..6_u16, 0..6_u16, 1..40_u64);
+    let remove = (0..6_u16, 1..40_u64, any::<bool>());
+    prop_oneof![
+        4 => import.prop_map(|(forward, reply, version)| Step::Import { forward, reply, version }),
+        1 => remove.prop_map(|(forward, version, exact)| Step::Remove { forward, version, exact }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Records in any order, with keys that collide: what is there is what a list of sessions says that is
+    /// searched from end to end (decisions 17 and 22).
+    #[test]
+    fn x_06_a_mirror_is_what_its_records_say(steps in prop::collection::vec(step(), 1..80)) {
+        let n = net(false);
+        let key = |port| FlowKey::new(n.client, n.server, Proto::UDP, 1_000 + port, 80).unwrap();
+        let reply_key = |port| FlowKey::new(n.server, n.far, Proto::UDP, 80, 9_000 + port).unwrap();
+        let mut b = Node::new(1, Setup { slots: 16, ..Setup::default() });
+        let mut model: Vec<(u16, u16, u64)> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Import { forward, reply, version } => {
+                    let collides = |s: &(u16, u16, u64)| s.0 == forward || s.1 == reply;
+                    let newer = model.iter().any(|s| collides(s) && s.2 >= version);
+                    let gone = model.iter().filter(|s| collides(s) && (s.0, s.1) != (forward, reply)).count();
+                    let record = Imported { keys: [key(forward), reply_key(reply)], ..udp_record(&n, version) };
+                    match b.import(&record) {
+                        Import::Stored { displaced, .. } => {
+                            prop_assert!(!newer);
+                            prop_assert_eq!(displaced.iter().flatten().count(), gone);
+                            model.retain(|s| !collides(s));
+                            model.push((forward, reply, version));
+                        }
+                        Import::Held { version: held, .. } => prop_assert!(newer && held >= version),
+                        refused => prop_assert!(false, "{refused:?}"),
+                    }
+                }
+                Step::Remove { forward, version, exact } => {
+                    let held = model.iter().find(|s| s.0 == forward).map(|s| s.2);
+                    let goes = held.is_some_and(|held| if exact { held == version } else { held <= version });
+                    match b.remove(&key(forward), version, exact) {
+                        Removal::Removed(_) => prop_assert!(goes),
+                        Removal::Held { version: v, .. } => prop_assert!(!goes && held == Some(v)),
+                        Removal::Absent => prop_assert_eq!(held, None),
+                    }
+                    model.retain(|s| !goes || s.0 != forward);
+                }
+            }
+            let mut there: Vec<_> = b.fw.sessions().iter().map(|s| (s.keys, s.version)).collect();
+            let mut expected: Vec<_> = model.iter().map(|s| ([key(s.0), reply_key(s.1)], s.2)).collect();
+            let order = |s: &([FlowKey; 2], u64)| (s.0[0].tail, s.0[1].tail);
+            there.sort_by_key(order);
+            expected.sort_by_key(order);
+            prop_assert_eq!(&there, &expected);
+            for port in 0..6 {
+                let found = b.fw.workers[0].engine.lookup(&key(port)).map(|(_, version)| version);
+                prop_assert_eq!(found, model.iter().find(|s| s.0 == port).map(|s| s.2));
+            }
+        }
+        prop_assert_eq!(b.ends(), []);
+        prop_assert_eq!(b.changes().len(), 0);
     }
 }
