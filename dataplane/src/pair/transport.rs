@@ -100,8 +100,8 @@ impl Transports {
             let source = self.next;
             self.next = (self.next + 1) % sources;
             let found = match source.checked_sub(self.paths.len()) {
-                None => self.from_link(source),
-                Some(ring) => self.from_worker(ring),
+                None => self.take_from_link(source),
+                Some(ring) => self.take_from_worker(ring),
             };
             if found.is_some() {
                 return found;
@@ -111,7 +111,7 @@ impl Transports {
     }
 
     /// A burst from a sync link: its first frame, the others wait.
-    fn from_link(&mut self, path: usize) -> Option<(PathId, Mbuf)> {
+    fn take_from_link(&mut self, path: usize) -> Option<(PathId, Mbuf)> {
         let Some(Path { way: Way::Link(port), .. }) = self.paths.get_mut(path) else { return None };
         if port.rx.burst(&mut self.waiting) == 0 {
             return None;
@@ -122,7 +122,7 @@ impl Transports {
     }
 
     /// A frame that a worker captured. A port that no path runs over captures nothing.
-    fn from_worker(&mut self, ring: usize) -> Option<(PathId, Mbuf)> {
+    fn take_from_worker(&mut self, ring: usize) -> Option<(PathId, Mbuf)> {
         let Handed { port, frame } = self.captured.get_mut(ring)?.pop().ok()?;
         let path = self.paths.iter().position(|path| matches!(path.way, Way::DataPort(own) if own == port));
         path.map(|path| (PathId(path as u8), frame))
