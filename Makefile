@@ -32,6 +32,7 @@ soak: programs ## what takes long: lossy links for minutes, the demo twenty time
 	cargo build --workspace --bins --locked
 	cargo nextest run -p tests --run-ignored only --no-fail-fast
 	set -o pipefail; for run in $$(seq 20); do $(SUDO) $(TARGET)/release/lab demo --picture $(TARGET)/takeover.svg --json | tail -n 1 || exit 1; done
+	cargo run --release --locked -p sim -- --seeds $(or $(SEEDS),1000000) --from $(or $(FROM),10000) --seconds $(or $(SOAK_SECONDS),1800)
 
 measure: programs ## what the pair reaches: takeovers, switchovers, bulk sync, the sync link
 	$(SUDO) $(TARGET)/release/lab measure takeover
