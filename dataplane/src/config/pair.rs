@@ -11,6 +11,7 @@ use super::ports::{Ports, device_of, unusable_host};
 use super::reader::{Reader, Section, Text, quoted};
 use super::sections::checked_name;
 use engine::PortId;
+use engine::snapshot::ControlPorts;
 use ipnet::IpNet;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -133,6 +134,11 @@ impl PairSettings {
     /// The MAC address that the active node owns, for IPv4 and IPv6 alike.
     pub fn virtual_mac(&self) -> MacAddr {
         MacAddr([0x00, 0x00, 0x5e, 0x00, 0x01, self.id.0])
+    }
+
+    /// The UDP ports on which the nodes talk.
+    pub fn control_ports(&self) -> ControlPorts {
+        ControlPorts { stream: self.stream_port, heartbeat: self.heartbeat.port }
     }
 
     /// The steering hash; both nodes have the same.

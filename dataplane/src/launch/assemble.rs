@@ -148,7 +148,7 @@ pub fn assemble(materials: Materials) -> Result<Assembly, LaunchError> {
                 captured,
                 sender,
                 data_macs: &macs,
-                snapshots: (publisher.reader(), publisher.reader()),
+                snapshots: publisher.reader(),
                 steering,
                 generation: FIRST_GENERATION,
                 pool,

@@ -7,7 +7,7 @@ use crate::config::{Config, PairPath, PairSettings, PathKind};
 use crate::pair::announce::Announcer;
 use crate::pair::cell::{RoleCell, WorkerCell};
 use crate::pair::core::{CoreParts, SyncCore};
-use crate::pair::envelope::{Envelope, UdpPorts};
+use crate::pair::envelope::Envelope;
 use crate::pair::tables::CoreEnd;
 use crate::pair::term_file::TermFile;
 use crate::pair::transport::{SyncPort, Transports, Way};
@@ -102,7 +102,7 @@ pub struct Joint<'a> {
     pub captured: Vec<Consumer<Handed>>,
     pub sender: Producer<Handed>,
     pub data_macs: &'a [MacAddr],
-    pub snapshots: (Reader<Snapshot>, Reader<Snapshot>),
+    pub snapshots: Reader<Snapshot>,
     pub steering: Steering,
     pub generation: u64,
     pub pool: Mempool,
@@ -148,8 +148,7 @@ impl Joint<'_> {
         let polling = config.workers.polling;
         let (changes, owners) =
             crate::pair::tables::tables(self.ends, Arc::clone(&self.role), self.snapshots, self.steering);
-        let udp = UdpPorts { stream: settings.stream_port, heartbeat: settings.heartbeat.port };
-        let ways = ways(self.materials.links, &paths, udp, self.data_macs);
+        let ways = ways(self.materials.links, &paths, settings.control_ports(), self.data_macs);
         let dead = Micros::from_millis(
             u64::from(settings.heartbeat.interval_ms) * u64::from(settings.heartbeat.misses),
         );
@@ -179,8 +178,7 @@ impl Joint<'_> {
 
 /// What workers know of the pair.
 pub fn view(settings: &PairSettings) -> PairView {
-    let control = ControlPorts { stream: settings.stream_port, heartbeat: settings.heartbeat.port };
-    PairView { control, reset_unknown_ms: RESET_UNKNOWN_MS }
+    PairView { control: settings.control_ports(), reset_unknown_ms: RESET_UNKNOWN_MS }
 }
 
 /// What heartbeats say of a configuration.
@@ -219,7 +217,12 @@ fn shared_addresses(config: &Config) -> Vec<(PortId, IpAddr)> {
     config.numbered_ports().flat_map(of_port).collect()
 }
 
-fn ways(links: Vec<OpenPort>, paths: &[PairPath], udp: UdpPorts, macs: &[MacAddr]) -> Vec<(Way, Envelope)> {
+fn ways(
+    links: Vec<OpenPort>,
+    paths: &[PairPath],
+    udp: ControlPorts,
+    macs: &[MacAddr],
+) -> Vec<(Way, Envelope)> {
     let mut links = links.into_iter();
     let way = |path: &PairPath| {
         let (way, mac) = match path.kind {

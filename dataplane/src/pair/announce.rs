@@ -9,6 +9,7 @@ use engine::PortId;
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use sync::ids::Micros;
+use wire::arp::Operation;
 use wire::{MacAddr, craft};
 
 /// When a burst repeats its round, after its beginning.
@@ -104,13 +105,13 @@ fn announcements(address: IpAddr, mac: MacAddr) -> Vec<Vec<u8>> {
         IpAddr::V4(address) => {
             let own = (mac, address.octets());
             [
-                made(&|frame| craft::arp_request(frame, own, own.1, None)),
-                made(&|frame| craft::arp_reply(frame, own, (MacAddr::BROADCAST, own.1))),
+                made(&|frame| craft::arp_announcement(frame, own, Operation::Request)),
+                made(&|frame| craft::arp_announcement(frame, own, Operation::Reply)),
             ]
         }
         IpAddr::V6(address) => {
             let own = (mac, address.octets());
-            [made(&|frame| craft::neighbour_advertisement(frame, own, None)), None]
+            [made(&|frame| craft::unsolicited_advertisement(frame, own)), None]
         }
     };
     frames.into_iter().flatten().collect()

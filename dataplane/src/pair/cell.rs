@@ -35,8 +35,6 @@ pub struct WorkerCell {
     installed: AtomicU32,
     parked: AtomicBool,
     purged: AtomicU32,
-    /// The role word that it acts by.
-    acts_by: AtomicU64,
     /// Sessions with traffic from both ends since the nodes lost each other.
     activity: AtomicU32,
 }
@@ -216,16 +214,6 @@ impl WorkerCell {
     #[inline(always)]
     pub fn tell_activity(&self, sessions: u32) {
         self.activity.store(sessions, Ordering::Relaxed);
-    }
-
-    /// The word that the worker acts by.
-    pub fn acts_by(&self) -> u64 {
-        self.acts_by.load(Ordering::Acquire)
-    }
-
-    /// Acts by this word from now on.
-    pub fn confirm_word(&self, word: u64) {
-        self.acts_by.store(word, Ordering::Release);
     }
 }
 

@@ -8,9 +8,7 @@ use engine::track::Timeouts;
 use engine::track::tcp::{Half, Known, NO_SCALE, TcpConn, TcpState, conn_flags};
 use engine::{GroupId, Imported, ImportedState, RuleId, Ticks, ZoneId};
 use sync::ids::Version;
-use sync::record::{
-    Addresses, Counters, Key, Lifetime, RuleRef, Session, State, TcpHalf, TcpSnapshot, Tuple,
-};
+use sync::record::{Addresses, Key, Lifetime, RuleRef, Session, State, TcpHalf, TcpSnapshot, Tuple};
 use wire::{Addr, FlowKey, Proto};
 
 /// The record of a session; `None` for one that the partner is not to have.
@@ -35,7 +33,7 @@ pub fn session(view: &SessionView, now: Ticks, timeouts: &Timeouts) -> Option<Se
         state,
         two_way: imported.packets.iter().all(|packets| *packets > 0),
         age_s: None,
-        counters: None::<Counters>,
+        counters: None,
     })
 }
 

@@ -10,6 +10,7 @@ use engine::publish::Reader;
 use engine::snapshot::{Snapshot, Steering};
 use engine::table::dirty::DirtyFlags;
 use engine::table::{Ended, Read, Slot, SlotReader};
+use engine::track::Timeouts;
 use engine::{Ticks, WorkerId};
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::collections::VecDeque;
@@ -125,7 +126,6 @@ pub struct Owners {
     slots: Slots,
     steering: Steering,
     role: Arc<RoleCell>,
-    snapshots: Reader<Snapshot>,
     /// Answers to what no worker can be asked.
     own: VecDeque<Outcome>,
     next: usize,
@@ -144,11 +144,11 @@ struct Slots {
     readers: Vec<(u32, SlotReader)>,
 }
 
-/// Divides the ends into the machine's two views. Two snapshot readers: one for each.
+/// Divides the ends into the machine's two views.
 pub fn tables(
     ends: Vec<CoreEnd>,
     role: Arc<RoleCell>,
-    (one, other): (Reader<Snapshot>, Reader<Snapshot>),
+    snapshots: Reader<Snapshot>,
     steering: Steering,
 ) -> (Changes, Owners) {
     let (mut changes, mut owners, mut readers) = (Vec::new(), Vec::new(), Vec::new());
@@ -160,26 +160,16 @@ pub fn tables(
         owners.push(OwnerEnd { installs: end.installs, outcomes: end.outcomes, cell: end.cell });
     }
     let slots = Slots { readers };
-    let now = Ticks(0);
     let changes = Changes {
         ends: changes,
         slots: slots.clone(),
         role: Arc::clone(&role),
-        snapshots: one,
-        now,
+        snapshots,
+        now: Ticks(0),
         next: 0,
         took: false,
     };
-    let owners = Owners {
-        ends: owners,
-        slots,
-        steering,
-        role,
-        snapshots: other,
-        own: VecDeque::new(),
-        next: 0,
-        moved: false,
-    };
+    let owners = Owners { ends: owners, slots, steering, role, own: VecDeque::new(), next: 0, moved: false };
     (changes, owners)
 }
 
@@ -197,11 +187,11 @@ impl Slots {
         owner.map_or(Read::Free, |(base, reader)| reader.look(Slot(handle.0 - base)))
     }
 
-    fn read(&self, handle: SessionHandle, now: Ticks, snapshot: &Snapshot) -> Reading {
+    fn read(&self, handle: SessionHandle, now: Ticks, timeouts: &Timeouts) -> Reading {
         match self.look(handle) {
             Read::Busy => Reading::Busy,
             Read::Free => Reading::Nothing,
-            Read::Session(view) => match record::session(&view, now, &snapshot.timeouts) {
+            Read::Session(view) => match record::session(&view, now, timeouts) {
                 Some(session) => Reading::Session(session),
                 None => Reading::Nothing,
             },
@@ -266,7 +256,7 @@ impl Source for Changes {
     }
 
     fn read(&mut self, handle: SessionHandle) -> Reading {
-        self.slots.read(handle, self.now, self.snapshots.current().0)
+        self.slots.read(handle, self.now, &self.snapshots.current().0.timeouts)
     }
 
     fn since_split(&mut self, handle: SessionHandle) -> Reading {
@@ -350,8 +340,8 @@ impl Sink for Owners {
     }
 
     fn held(&mut self, handle: SessionHandle) -> Reading {
-        self.snapshots.refresh();
-        self.slots.read(handle, Ticks(0), self.snapshots.current().0)
+        // The scrubber compares what does not pass with time: lifetimes are not asked for.
+        self.slots.read(handle, Ticks(0), &Timeouts::default())
     }
 
     fn purge(&mut self) {

@@ -211,8 +211,7 @@ impl SyncPort {
 
 fn envelop(pool: &Mempool, envelope: &Envelope, datagram: &[u8]) -> Option<Mbuf> {
     let mut frame = pool.alloc()?;
-    let length = envelope.head() + datagram.len();
-    if !frame.set_len(length) {
+    if !frame.set_len(envelope.frame_len(datagram)?) {
         return None;
     }
     envelope.seal(frame.bytes_mut(), datagram)?;

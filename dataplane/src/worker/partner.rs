@@ -30,7 +30,6 @@ pub struct Partner {
     role: Arc<RoleCell>,
     cell: Arc<WorkerCell>,
     end: WorkerEnd,
-    word: u64,
     installed: u32,
     purged: u32,
     redirecting: bool,
@@ -51,17 +50,15 @@ pub enum Intake {
 impl Partner {
     /// Follows a cell that nobody has written yet: standby.
     pub fn new(role: Arc<RoleCell>, cell: Arc<WorkerCell>, end: WorkerEnd) -> Self {
-        let word = role.word();
-        Self { role, cell, end, word, installed: 0, purged: 0, redirecting: false, apart: 0 }
+        Self { role, cell, end, installed: 0, purged: 0, redirecting: false, apart: 0 }
     }
 
     /// The role of this turn, and what it means for the receive queues.
     #[inline(always)]
     pub fn follow(&mut self, engine: &mut Engine<Mbuf>, now: Ticks, micros: Micros) -> Intake {
-        let word = self.role.word();
-        let unpacked = RoleWord::unpack(word);
-        let role = match unpacked.role {
-            Role::Active if unpacked.forwards(micros) => RoleView::Active { term: unpacked.term.get() },
+        let word = RoleWord::unpack(self.role.word());
+        let role = match word.role {
+            Role::Active if word.forwards(micros) => RoleView::Active { term: word.term.get() },
             Role::Active => RoleView::Closed,
             _ => RoleView::Standby,
         };
@@ -82,10 +79,6 @@ impl Partner {
         }
         if self.apart != 0 {
             self.cell.tell_activity(engine.activity());
-        }
-        if word != self.word {
-            self.word = word;
-            self.cell.confirm_word(word);
         }
         let parks = self.role.parks();
         self.cell.confirm_park(parks);

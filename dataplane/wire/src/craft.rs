@@ -254,27 +254,23 @@ pub fn tcp_control(out: &mut [u8], link: Link, key: &FlowKey, control: &Control)
     Some(at + 20)
 }
 
-/// A UDP datagram of our own, from `key`'s sender to its receiver.
-pub fn udp(out: &mut [u8], link: Link, key: &FlowKey, payload: &[u8]) -> Option<usize> {
-    let at = udp_payload(key)?;
-    out.get_mut(at..at + payload.len())?.copy_from_slice(payload);
-    udp_around(out, link, key, payload.len())
-}
-
 /// Where the payload of a datagram with this key lies in its frame; `None` if the key is not UDP's.
 pub fn udp_payload(key: &FlowKey) -> Option<usize> {
     let ip = if key.is_v6() { crate::ipv6::HEADER_LEN } else { crate::ipv4::HEADER_LEN };
     (key.proto() == Proto::UDP).then_some(ether::HEADER_LEN + ip + udp::HEADER_LEN)
 }
 
-/// The headers around a payload that was written in its place, at [`udp_payload`], and the checksum.
-pub fn udp_around(out: &mut [u8], link: Link, key: &FlowKey, payload_len: usize) -> Option<usize> {
+/// The headers in front of a payload that was written in its place, at [`udp_payload`]. The UDP checksum is
+/// written where IPv6 demands one (RFC 8200 §8.1) and left out over IPv4: what we send protects itself.
+pub fn udp_around(out: &mut [u8], link: Link, key: &FlowKey, ttl: u8, payload_len: usize) -> Option<usize> {
     udp_payload(key)?;
     let len = udp::HEADER_LEN + payload_len;
-    let at = headers(out, link, key, TTL, CONTROL_TRAFFIC_CLASS, len)?;
+    let at = headers(out, link, key, ttl, CONTROL_TRAFFIC_CLASS, len)?;
     let segment = out.get_mut(at..at + len)?;
     UdpHeader::emit(segment, key.sport(), key.dport(), payload_len)?;
-    seal(segment, key)?;
+    if key.is_v6() {
+        seal(segment, key)?;
+    }
     Some(at + len)
 }
 
@@ -474,6 +470,15 @@ mod tests {
         assert_eq!(arp_announcement(&mut out[..41], (OWN, ROUTER), Operation::Request), None);
     }
 
+    /// A whole datagram, with a checksum in both families.
+    fn udp(out: &mut [u8], link: Link, key: &FlowKey, payload: &[u8]) -> Option<usize> {
+        let at = udp_payload(key)?;
+        out.get_mut(at..at + payload.len())?.copy_from_slice(payload);
+        let len = udp_around(out, link, key, TTL, payload.len())?;
+        seal(&mut out[at - udp::HEADER_LEN..len], key)?;
+        Some(len)
+    }
+
     #[test]
     fn datagrams_of_our_own_are_read_back_and_nothing_else_is() {
         let mut out = [0u8; 2048];
@@ -489,6 +494,7 @@ mod tests {
                     dst: router,
                     sport: 40_801,
                     dport: 801,
+                    ttl: TTL,
                     payload: len - payload.len()..len,
                 };
                 let read = |frame: &[u8], own: Addr, port| udp::parse_udp_to(frame, &[own], &[689, port]);

@@ -57,6 +57,8 @@ pub struct Datagram {
     pub sport: u16,
     /// The receiver's port.
     pub dport: u16,
+    /// Time to live, or hop limit, as it arrived.
+    pub ttl: u8,
     /// Where in the frame the payload is.
     pub payload: Range<usize>,
 }
@@ -76,7 +78,7 @@ pub fn parse_udp_to(frame: &[u8], own: &[Addr], ports: &[u16]) -> Option<Datagra
     frame.get(start..end)?;
     let ether = EtherHeader::view(frame)?;
     let link = Link { src: ether.src(), dst: ether.dst() };
-    Some(Datagram { link, src, dst, sport, dport, payload: start..end })
+    Some(Datagram { link, src, dst, sport, dport, ttl: desc.ttl, payload: start..end })
 }
 
 #[cfg(test)]
