@@ -89,6 +89,25 @@ impl RingPort {
         }
     }
 
+    /// Lets packets arrive on receive queue 0, from the first on; what finds no room stays in `burst`, in
+    /// order. Returns how many were taken. The port sees them all at once.
+    #[inline]
+    pub fn inject_burst<const N: usize>(&mut self, burst: &mut ArrayVec<Mbuf, N>) -> usize {
+        self.rings.rx.first().map_or(0, |ring| ring.push_burst(burst))
+    }
+
+    /// Puts what was transmitted on queue 0 behind what is in `burst`, as far as there is room. Returns how
+    /// many came.
+    #[inline]
+    pub fn collect_burst<const N: usize>(&mut self, burst: &mut ArrayVec<Mbuf, N>) -> usize {
+        self.rings.tx.first().map_or(0, |ring| ring.pop_burst(burst))
+    }
+
+    /// Packets that wait on receive queue 0.
+    pub fn waiting(&self) -> usize {
+        self.rings.rx.first().map_or(0, Ring::len)
+    }
+
     /// The oldest packet that was transmitted on queue 0.
     pub fn collect(&mut self) -> Option<Mbuf> {
         self.collect_from(0)
@@ -153,23 +172,25 @@ struct Rings {
     tx: Vec<Ring>,
 }
 
-/// A ring of mbufs, safe at both ends from any number of threads.
+/// A ring of mbufs with one user at each end: the [`RingPort`], which lends itself mutably, and a queue of
+/// the port, whose handle is neither shared nor cloned.
 #[derive(Debug)]
 struct Ring {
     raw: NonNull<dpdk_sys::rte_ring>,
 }
 
-// SAFETY: made without the single-producer and single-consumer flags, so any thread may use either end;
-// what it holds are packets, which may move between threads.
+// SAFETY: each end has one user at a time (see above), wherever that lives; what the ring holds are
+// packets, which may move between threads.
 unsafe impl Send for Ring {}
-// SAFETY: as above.
+// SAFETY: as above; `len` may be asked from anywhere.
 unsafe impl Sync for Ring {}
 
 impl Ring {
     fn create(name: &str, places: u32) -> Result<Self, RingPortError> {
         let name = CString::new(name).map_err(|_| RingPortError::Create(Errno::INVALID))?;
+        let flags = dpdk_sys::US_RING_SINGLE_ENDED;
         // SAFETY: the EAL runs; the name is zero-terminated and copied; -1 is "any socket".
-        let raw = unsafe { dpdk_sys::rte_ring_create(name.as_ptr(), places, -1, 0) };
+        let raw = unsafe { dpdk_sys::rte_ring_create(name.as_ptr(), places, -1, flags) };
         NonNull::new(raw).map(|raw| Self { raw }).ok_or_else(|| RingPortError::Create(Errno::last()))
     }
 
@@ -185,6 +206,39 @@ impl Ring {
                 Err(Mbuf::from_raw(raw))
             }
         }
+    }
+
+    #[inline]
+    fn push_burst<const N: usize>(&self, burst: &mut ArrayVec<Mbuf, N>) -> usize {
+        let count = burst.len();
+        // SAFETY: the ring is live. The first `taken` packets belong to it from now on, so they are moved
+        // out of the vector without being dropped; the others are moved to its beginning.
+        unsafe {
+            let packets = burst.as_mut_ptr();
+            let taken =
+                dpdk_sys::us_ring_enqueue(self.raw.as_ptr(), packets.cast(), count as u32) as usize;
+            std::ptr::copy(packets.add(taken), packets, count - taken);
+            burst.set_len(count - taken);
+            taken
+        }
+    }
+
+    #[inline]
+    fn pop_burst<const N: usize>(&self, burst: &mut ArrayVec<Mbuf, N>) -> usize {
+        let (len, room) = (burst.len(), burst.remaining_capacity());
+        // SAFETY: the ring is live and holds packets only; the vector has room for `room` more pointers,
+        // and an `Mbuf` has the layout of one that is not null.
+        unsafe {
+            let free = burst.as_mut_ptr().add(len).cast();
+            let count = dpdk_sys::us_ring_dequeue(self.raw.as_ptr(), free, room as u32) as usize;
+            burst.set_len(len + count);
+            count
+        }
+    }
+
+    fn len(&self) -> usize {
+        // SAFETY: the ring is live; the function only reads its ends.
+        unsafe { dpdk_sys::us_ring_count(self.raw.as_ptr()) as usize }
     }
 
     fn pop(&self) -> Option<Mbuf> {

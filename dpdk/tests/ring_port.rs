@@ -84,6 +84,29 @@ fn what_does_not_fit_the_port_stays_with_the_caller_in_order(pool: &Mempool) {
     assert_eq!(sent, (1..8).map(|n| pattern(n, 64)).collect::<Vec<_>>());
 }
 
+#[dpdk::test(capacity = 127)]
+fn bursts_pass_a_ring_as_far_as_there_is_room(pool: &Mempool) {
+    let (mut ring, _port, mut queues) = started(pool, 1, 64);
+    let mut burst = ArrayVec::<Mbuf, 70>::new();
+    burst.extend((0..70).map(|n| pool.frame(&pattern(n, 64)).unwrap()));
+    assert_eq!(ring.inject_burst(&mut burst), 63);
+    assert_eq!((ring.waiting(), burst.len()), (63, 7));
+    assert_eq!(burst[0].bytes(), pattern(63, 64));
+    free_burst(&mut burst);
+
+    let mut received = drain::<64>(&mut queues.rx[0]);
+    assert_eq!((received.len(), ring.waiting()), (63, 0));
+    assert_eq!(queues.tx[0].burst(&mut received), 63);
+    let mut sent = ArrayVec::<Mbuf, 40>::new();
+    assert_eq!(ring.collect_burst(&mut sent), 40);
+    assert_eq!(ring.collect_burst(&mut sent), 0, "no room");
+    let numbers: Vec<Vec<u8>> = sent.iter().map(Mbuf::to_vec).collect();
+    assert_eq!(numbers, (0..40).map(|n| pattern(n, 64)).collect::<Vec<_>>());
+    free_burst(&mut sent);
+    assert_eq!(ring.collect_burst(&mut sent), 23);
+    assert_eq!(ring.inject_burst(&mut ArrayVec::<Mbuf, 4>::new()), 0);
+}
+
 #[dpdk::test(capacity = 63)]
 fn a_full_ring_gives_the_injected_packet_back(pool: &Mempool) {
     let (mut ring, _port, _queues) = started(pool, 1, 4);

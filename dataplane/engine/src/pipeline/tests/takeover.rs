@@ -313,6 +313,33 @@ fn x_07_a_fin_is_not_believed_before_its_place_is() {
     }
 }
 
+/// Both ends close before anything of them is known again: it must not look open for hours.
+#[test]
+fn b_31_a_connection_that_ends_before_it_is_learned_closes() {
+    for net in nets() {
+        for first in [0, 1] {
+            let (mut pair, mut talk) = taken_over(&net, [3_000_000, 1_000]);
+            let second = 1 - first;
+            let data = talk.data(first, 1_000);
+            talk.pass(pair.b(), data, first);
+            let before_fin = talk.next[first];
+            let fin = talk.frame(first, FIN | ACK, before_fin, talk.next[second]);
+            talk.pass(pair.b(), fin, first);
+            talk.next[first] += 1;
+            // The data is acknowledged, the FIN is not yet: nothing is believed.
+            let early = talk.frame(second, ACK, talk.next[second], before_fin);
+            talk.pass(pair.b(), early, second);
+            assert_eq!(pair.b().state(&talk.key()), "established");
+            let fin = talk.frame(second, FIN | ACK, talk.next[second], talk.next[first]);
+            talk.pass(pair.b(), fin, second);
+            talk.next[second] += 1;
+            assert_eq!(pair.b().state(&talk.key()), "fin-wait");
+            talk.passes(pair.b(), talk.ack(first), first, &["tcp-relearned"]);
+            assert_eq!((pair.b().state(&talk.key()), relaxed(&mut pair)), ("time-wait", 0));
+        }
+    }
+}
+
 #[test]
 fn an_update_of_a_held_session_begins_anew_from_the_newest_snapshot() {
     for net in nets() {

@@ -120,7 +120,8 @@ pub mod conn_flags {
     pub const SCALE: u16 = 1 << 0;
     /// This half's SYN permitted SACK.
     pub const SACK: u16 = 1 << 2;
-    /// This half has sent its FIN: `end` lies behind it.
+    /// This half has sent its FIN: `end` lies behind it. While the half is not learned since a takeover: its
+    /// candidate says so, which counts for nothing yet.
     pub const FIN: u16 = 1 << 4;
     /// This half's FIN was acknowledged.
     pub const FIN_ACKED: u16 = 1 << 6;
@@ -317,6 +318,13 @@ impl TcpConn {
         self.flags |= flag << dir as u16;
     }
 
+    /// The flags without those of candidates.
+    fn believed(&self) -> u16 {
+        let candidates =
+            [Dir::Initiator, Dir::Responder].into_iter().filter(|dir| self.known(*dir).is_relaxed());
+        candidates.fold(self.flags, |flags, dir| flags & !(conn_flags::FIN << dir as u16))
+    }
+
     #[inline(always)]
     fn view(&self, dir: Dir) -> View {
         let (sender, receiver) = (self.half(dir), self.half(dir.other()));
@@ -360,7 +368,7 @@ impl TcpConn {
 
     /// As another node is to hear of it.
     pub(crate) fn told(mut self) -> TcpConn {
-        self.flags &= !conn_flags::IDLE;
+        self.flags = self.believed() & !conn_flags::IDLE;
         self.known = [Known::Learned; 2];
         self
     }
@@ -381,7 +389,7 @@ impl TcpConn {
     /// What the other node hears of as soon as it changes.
     fn told_state(&self) -> (TcpState, u16, bool) {
         let is_relaxed = self.known.iter().any(|known| known.is_relaxed());
-        (self.state, self.flags & !conn_flags::MARKED, is_relaxed)
+        (self.state, self.believed() & !conn_flags::MARKED, is_relaxed)
     }
 
     fn unmark(&mut self) {

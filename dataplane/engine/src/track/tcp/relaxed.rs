@@ -37,7 +37,7 @@ impl TcpConn {
             && !self.state.is_half_open()
     }
 
-    fn known(&self, dir: Dir) -> Known {
+    pub(super) fn known(&self, dir: Dir) -> Known {
         self.known[dir.index()]
     }
 }
@@ -93,7 +93,9 @@ fn on_ack(conn: &mut TcpConn, dir: Dir, seg: &Segment, is_fin: bool) -> Verdict 
     let before = conn.told_state();
     let window = u32::from(seg.fields.window) << (view.scale & 15);
     if own.is_relaxed() {
-        // A FIN is not believed before its place is.
+        // The flag belongs to the candidate: no FIN is believed before its place is.
+        conn.flags &= !(conn_flags::FIN << dir as u16);
+        conn.flags |= u16::from(is_fin) * (conn_flags::FIN << dir as u16);
         conn.half_mut(dir).max_end = payload_end.wrapping_add(is_fin.into());
         conn.known[dir.index()] = Known::Provisional;
     } else {
@@ -122,15 +124,22 @@ impl TcpConn {
     /// What an ACK from `dir` says of the other half.
     fn take_ack(&mut self, dir: Dir, ack: u32, window: u32, view: &View, peer: Known) {
         let own_window = self.half(dir).window_bytes();
+        let ends = self.has(conn_flags::FIN, dir.other());
         let other = self.half_mut(dir.other());
         let reach = ack.wrapping_add(window);
         if peer == Known::Provisional {
-            // A keep-alive stands one number before what the other end expects.
-            let (low, high) = (other.max_end.wrapping_sub(own_window), other.max_end.wrapping_add(1));
+            // A keep-alive stands one number before what the other end expects. A FIN is confirmed by its own
+            // acknowledgement only.
+            let low = if ends { other.max_end } else { other.max_end.wrapping_sub(own_window) };
+            let high = other.max_end.wrapping_add((!ends).into());
             if !within(ack, low, high) {
                 return;
             }
-            let candidate = if ack == high { ack } else { other.max_end };
+            let candidate = if after(ack, other.max_end) { ack } else { other.max_end };
+            if ends {
+                self.set(conn_flags::FIN_ACKED, dir.other());
+            }
+            let other = self.half_mut(dir.other());
             other.end = candidate;
             other.max_end = if after(reach, candidate) { reach } else { candidate };
             self.known[dir.other().index()] = Known::Learned;

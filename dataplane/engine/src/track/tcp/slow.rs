@@ -123,8 +123,9 @@ fn after_close(conn: &TcpConn, dir: Dir, seg: &Segment) -> Verdict {
 impl TcpConn {
     /// Enters the state that the flags describe.
     pub(super) fn settle(&mut self) {
-        let both = |flag: u16| self.flags & (flag | flag << 1) == flag | flag << 1;
-        let any = |flag: u16| self.flags & (flag | flag << 1) != 0;
+        let flags = self.believed();
+        let both = |flag: u16| flags & (flag | flag << 1) == flag | flag << 1;
+        let any = |flag: u16| flags & (flag | flag << 1) != 0;
         self.state = if !both(conn_flags::SYN_ACKED) {
             self.state
         } else if both(conn_flags::FIN_ACKED) {
