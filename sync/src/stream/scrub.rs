@@ -153,12 +153,13 @@ impl Stream {
             if !self.is_suspicious(handle, entry, seen) {
                 continue;
             }
-            let suspect = Suspect { handle, entry, seen: seen.map(|word| (word, 0)), at: now, handed: 0 };
             if sweeping {
-                // What is looked for now is known to be there: ends that found no room.
-                self.judge_leading(suspect, source);
+                // What is looked for now is known to be there: ends that found no room. It is put right by
+                // this reading, since nobody comes back to it and the next one may not succeed.
+                self.put_right(handle, entry, seen);
             } else {
-                self.scrub.suspect(suspect);
+                let seen = seen.map(|word| (word, 0));
+                self.scrub.suspect(Suspect { handle, entry, seen, at: now, handed: 0 });
             }
         }
     }
@@ -196,15 +197,20 @@ impl Stream {
         if !same || !self.is_suspicious(handle, entry, again) {
             return None;
         }
-        let bucket = bucket_of(again.unwrap_or(entry.word));
-        if again.is_some() {
+        Some(self.put_right(handle, entry, again))
+    }
+
+    /// Sees to it that the partner hears of a handle whose memory is not what was emitted. Its bucket.
+    fn put_right(&mut self, handle: SessionHandle, entry: Entry, seen: Option<u64>) -> u16 {
+        let bucket = bucket_of(seen.unwrap_or(entry.word));
+        if seen.is_some() {
             self.mark_changed(handle);
         } else {
             // It ended, and nobody said so.
             self.table.remove(handle, 0);
             self.lead.unknown.set(u32::from(bucket));
         }
-        Some(bucket)
+        bucket
     }
 
     /// The standby's share.

@@ -177,6 +177,20 @@ fn decision_20_ends_that_found_no_room_are_found() {
     assert_eq!(pair.nodes[1].sessions.len(), 2_000);
 }
 
+/// The look at all handles acts on what it has read: a second reading may find the owner busy.
+#[test]
+fn decision_20_ends_that_found_no_room_are_found_while_owners_write() {
+    let mut pair = filled(4_096, 3_000);
+    pair.nodes[0].sessions.read_once = Some(std::collections::HashSet::new());
+    for number in 0..1_000 {
+        pair.nodes[0].sessions.end(number);
+    }
+    pair.until(1_000, |pair| pair.nodes[0].stream.status(pair.now).counters.sent.delete.records > 0);
+    pair.until(1_000, settled);
+    pair.assert_equal();
+    assert_eq!(pair.nodes[1].sessions.len(), 2_000);
+}
+
 fn damages(events: &[Event]) -> Vec<Damage> {
     let damage = |event: &Event| match event {
         Event::Corrupt { damage, .. } => Some(*damage),

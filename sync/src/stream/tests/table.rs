@@ -35,6 +35,8 @@ pub struct Sessions {
     /// This node is active: nobody writes into its table.
     pub active: bool,
     pub busy: HashSet<u32>,
+    /// Every second reading of a handle finds its owner busy; here are those that were read once.
+    pub read_once: Option<HashSet<u32>>,
     /// What the next session that is installed drives out.
     pub displace_next: Option<u32>,
     /// Sessions with traffic since the split; true if both ways.
@@ -80,6 +82,7 @@ impl Sessions {
             limit: capacity as usize,
             active: false,
             busy: HashSet::new(),
+            read_once: None,
             displace_next: None,
             since: HashMap::new(),
             taken: HashSet::new(),
@@ -328,7 +331,11 @@ impl Source for Sessions {
     }
 
     fn read(&mut self, handle: SessionHandle) -> Reading {
-        if self.busy.contains(&handle.0) {
+        let spoiled = self.read_once.as_mut().is_some_and(|once| {
+            let second = !once.insert(handle.0);
+            second && once.remove(&handle.0)
+        });
+        if spoiled || self.busy.contains(&handle.0) {
             return Reading::Busy;
         }
         self.slots[handle.0 as usize].map_or(Reading::Nothing, Reading::Session)
