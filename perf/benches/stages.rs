@@ -5,9 +5,9 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 use engine::table::Slot;
 use engine::track::{Dir, Segment, SynOptions, tcp};
 use engine::{BURST, Burst, Ticks};
-use perf::bed::{Bed, BedConfig, LAN, WAN};
+use perf::bed::{Bed, BedConfig, SPARE};
 use perf::flows::{Flows, Shuffle, Step, Traffic};
-use perf::onecore::SPARE;
+use perf::world::{LAN, WAN};
 use std::hint::black_box;
 use wire::{HeapBuf, TcpFields, tcp_flags};
 

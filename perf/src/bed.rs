@@ -1,30 +1,18 @@
 //! A firewall without ports: an engine with one shard, a policy, and neighbours that are there.
 
-use crate::flows::{FIREWALL, Flows, NEIGHBOUR, Step, Traffic};
-use crate::region::{self, Pages};
-use engine::counters::DropReason;
-use engine::neighbour::{Adjacency, AdjacencyState, NeighbourTable, NextHop};
-use engine::policy::generate::generate;
-use engine::policy::{Action, COUNTER_SLOTS, Policy, Rule, RuleSlots, ZoneSet};
-use engine::routes::{Gateway, Route, Routes};
+use crate::flows::{Flows, Step, Traffic};
+use crate::world::{self, LAN, WAN};
+use dataplane::config::HugePages;
+use engine::counters::{Counters, DropReason};
+use engine::policy::COUNTER_SLOTS;
 use engine::table::{HashKey, Memory, Shard, ShardConfig};
 use engine::track::Timeouts;
-use engine::{
-    Burst, Engine, EngineConfig, PacketIo, PortId, PortView, RuleId, Snapshot, Steering, Ticks, WorkerId,
-    ZoneId,
-};
+use engine::{Burst, Engine, EngineConfig, PacketIo, PortId, Snapshot, Ticks, WorkerId};
 use std::sync::Arc;
-use wire::{Addr, HeapBuf, PacketBuf};
+use wire::{HeapBuf, PacketBuf};
 
-/// The port of the initiators.
-pub const LAN: PortId = PortId(0);
-/// The port of the responders.
-pub const WAN: PortId = PortId(1);
-
-const LAN_GATEWAY: Addr = Addr::V4([192, 0, 2, 2]);
-const WAN_GATEWAY: Addr = Addr::V4([198, 51, 100, 2]);
-const LAN_GATEWAY6: Addr = Addr::V6([0xfd, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
-const WAN_GATEWAY6: Addr = Addr::V6([0xfd, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]);
+/// Slots that handshakes under way must not fill.
+pub const SPARE: u32 = 96;
 
 /// What a bed is for.
 #[derive(Clone, Copy, Debug)]
@@ -66,13 +54,13 @@ pub struct Bed {
     /// The engine under test.
     pub engine: Engine<HeapBuf>,
     /// Its counters.
-    pub counters: Arc<engine::counters::Counters>,
+    pub counters: Arc<Counters>,
     /// What it knows.
     pub snapshot: Snapshot,
     /// Where its frames go.
     pub sink: Sink,
-    /// What its table is made of.
-    pub pages: Pages,
+    /// Bytes of the pages that its table lies in.
+    pub page_bytes: u64,
     dirty: Option<(engine::table::dirty::DirtyFlags<'static>, rtrb::Consumer<u32>)>,
     pool: Vec<HeapBuf>,
     _notices: rtrb::Consumer<engine::Notice>,
@@ -81,8 +69,8 @@ pub struct Bed {
 impl Bed {
     /// A bed with an empty table.
     pub fn new(config: BedConfig) -> Result<Bed, Box<dyn std::error::Error>> {
-        let (region, pages) = region::zeroed(Memory::bytes(config.slots))?;
-        let memory = Memory::carve(region, config.slots).ok_or("the region does not fit")?;
+        let region = dataplane::memory::map(Memory::bytes(config.slots), HugePages::Auto)?;
+        let memory = Memory::carve(region.bytes, config.slots).ok_or("the region does not fit")?;
         let shard_config = ShardConfig {
             half_open_max: config.slots,
             hash_key: HashKey::new([0x1357_9bdf_0246_8ace, 0xfdb9_7531_eca8_6420, 0x0123_4567_89ab_cdef]),
@@ -90,16 +78,16 @@ impl Bed {
         };
         let mut shard = Shard::new(memory, shard_config, Ticks(0));
         let dirty = config.replicate.then(|| shard.track_changes());
-        let counters = Arc::new(engine::counters::Counters::new(COUNTER_SLOTS));
+        let counters = Arc::new(Counters::new(COUNTER_SLOTS));
         let (tx, notices) = rtrb::RingBuffer::new(1_024);
         let engine_config =
             EngineConfig { worker: WorkerId(0), counters: counters.clone(), notices: tx, pending_max: 256 };
         Ok(Bed {
             engine: Engine::new(engine_config, shard),
             counters,
-            snapshot: snapshot(config.rules)?,
+            snapshot: world::snapshot(config.rules, Timeouts::default())?,
             sink: Sink { sent: Vec::with_capacity(64) },
-            pages,
+            page_bytes: region.page_bytes,
             dirty,
             pool: (0..512).map(|_| HeapBuf::new()).collect(),
             _notices: notices,
@@ -163,11 +151,7 @@ impl Bed {
 
     /// What was dropped, by reason, for error messages.
     pub fn drops(&self) -> String {
-        let reasons = DropReason::all().filter(|reason| self.counters.drops(*reason) > 0);
-        reasons
-            .map(|reason| format!("{} {}", self.counters.drops(reason), reason.name()))
-            .collect::<Vec<_>>()
-            .join(", ")
+        drops(&self.counters)
     }
 
     /// Sessions in the table.
@@ -176,60 +160,11 @@ impl Bed {
     }
 }
 
-fn snapshot(rules: usize) -> Result<Snapshot, Box<dyn std::error::Error>> {
-    let (lan, wan) = (ZoneId(0), ZoneId(1));
-    let mut list = generate(7, rules.saturating_sub(1), 8);
-    // The generated rules are asked like any others; those that match the bench's own traffic admit it.
-    list.iter_mut().for_each(|rule| rule.action = Action::Allow);
-    list.push(Rule {
-        name: "bench".into(),
-        id: RuleId::from_name("bench"),
-        from: ZoneSet::from(lan),
-        to: ZoneSet::from(wan),
-        source: Vec::new(),
-        destination: Vec::new(),
-        services: Vec::new(),
-        action: Action::Allow,
-        log: false,
-        replicate: true,
-        sync_after_s: 0,
-        group: engine::GroupId(0),
-    });
-    let policy = Policy::compile(&list, &mut RuleSlots::new())?;
-    let route = |prefix: &str, port, gateway| -> Result<Route, Box<dyn std::error::Error>> {
-        Ok(Route { prefix: prefix.parse()?, port, gateway: Gateway::Via(gateway) })
-    };
-    let routes = Routes::build(&[
-        route("10.0.0.0/8", LAN, LAN_GATEWAY)?,
-        route("0.0.0.0/0", WAN, WAN_GATEWAY)?,
-        route("fd00:a::/32", LAN, LAN_GATEWAY6)?,
-        route("::/0", WAN, WAN_GATEWAY6)?,
-    ])?;
-    let hop = |port| Adjacency::new(port, 1_500, FIREWALL, NEIGHBOUR, AdjacencyState::Resolved, 0);
-    let neighbours = NeighbourTable::new(
-        1,
-        vec![hop(LAN), hop(WAN)],
-        [(LAN, LAN_GATEWAY, 0), (WAN, WAN_GATEWAY, 1), (LAN, LAN_GATEWAY6, 0), (WAN, WAN_GATEWAY6, 1)]
-            .map(|(port, addr, place)| (port, addr, NextHop::new(place, 0))),
-    );
-    let port = |zone| PortView {
-        zone,
-        mac: FIREWALL,
-        mtu: 1_500,
-        addresses: Vec::new(),
-        broadcasts: Vec::new(),
-        virtual_mac: None,
-        node_address: Vec::new(),
-        partner_address: Vec::new(),
-    };
-    Ok(Snapshot {
-        generation: 1,
-        ports: vec![port(lan), port(wan)],
-        policy: Arc::new(policy),
-        routes: Arc::new(routes),
-        neighbours: Arc::new(neighbours),
-        timeouts: Timeouts::default(),
-        steering: Steering::new(wire::ToeplitzKey::new(0x6d5a).ok_or("a key with bits")?, 1),
-        pair: engine::snapshot::PairView::default(),
-    })
+/// What was dropped, by reason.
+pub fn drops(counters: &Counters) -> String {
+    let reasons = DropReason::all().filter(|reason| counters.drops(*reason) > 0);
+    reasons
+        .map(|reason| format!("{} {}", counters.drops(reason), reason.name()))
+        .collect::<Vec<_>>()
+        .join(", ")
 }

@@ -11,7 +11,8 @@ pub const FIREWALL: MacAddr = MacAddr([2, 0, 0, 0, 0, 0xfe]);
 pub const NEIGHBOUR: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
 /// What the flows carry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub enum Traffic {
     /// TCP over IPv4.
     Tcp4,
@@ -24,12 +25,16 @@ pub enum Traffic {
 }
 
 impl Traffic {
+    /// All of them.
+    pub const ALL: [Traffic; 4] = [Traffic::Tcp4, Traffic::Udp4, Traffic::Tcp6, Traffic::Udp6];
+
     /// True for TCP.
     pub fn is_tcp(self) -> bool {
         matches!(self, Traffic::Tcp4 | Traffic::Tcp6)
     }
 
-    fn is_v6(self) -> bool {
+    /// True for IPv6.
+    pub fn is_v6(self) -> bool {
         matches!(self, Traffic::Tcp6 | Traffic::Udp6)
     }
 
@@ -70,7 +75,7 @@ const SHORTEST: usize = 60;
 impl Flows {
     /// A generator of this kind of traffic.
     pub fn new(traffic: Traffic) -> Self {
-        let key = key(traffic, 0);
+        let key = key(traffic, 0, 0);
         let udp =
             Frame::udp(key.src(), key.dst(), 1, 2).payload(b"understudy").eth(NEIGHBOUR, FIREWALL).bytes();
         Self { traffic, udp }
@@ -78,7 +83,7 @@ impl Flows {
 
     /// The flow's key, from its initiator. Up to 2^24 flows.
     pub fn key(&self, flow: u32) -> FlowKey {
-        key(self.traffic, flow)
+        key(self.traffic, flow, 0)
     }
 
     /// Writes a frame; returns its length.
@@ -125,12 +130,13 @@ fn write_tcp(out: &mut [u8], key: &FlowKey, step: Step) -> Option<usize> {
     craft::tcp_control(out, link, key, &control).map(|len| len.max(SHORTEST))
 }
 
-/// Initiators in 10.0.0.0/8 or fd00:a::/32, responders in 172.16.0.0/12 or fd00:b::/32: about a thousand
-/// servers, ports all over.
-fn key(traffic: Traffic, flow: u32) -> FlowKey {
+/// The key of a flow's `life`th connection, from its initiator. Initiators in 10.0.0.0/8 or fd00:a::/32,
+/// responders in 172.16.0.0/12 or fd00:b::/32: about a thousand servers, ports all over. A flow's number is in
+/// its initiator's address, see [`number`]; each life has a port of its own.
+pub fn key(traffic: Traffic, flow: u32, life: u16) -> FlowKey {
     let proto = if traffic.is_tcp() { Proto::TCP } else { Proto::UDP };
     let [_, high, middle, low] = flow.to_be_bytes();
-    let (sport, dport) = (1_024 + (flow % 50_000) as u16, 443);
+    let (sport, dport) = (1_024 + ((flow + u32::from(life) * 7) % 50_000) as u16, 443);
     if traffic.is_v6() {
         let mut src = [0xfd, 0, 0, 0x0a, 0, 0, 0, 0, 0, 0, 0, 0, 0, high, middle, low];
         src[8] = low;
@@ -138,6 +144,17 @@ fn key(traffic: Traffic, flow: u32) -> FlowKey {
         FlowKey::v6(src, dst, proto, sport, dport)
     } else {
         FlowKey::v4([10, high, middle, low], [172, 16, middle & 3, low], proto, sport, dport)
+    }
+}
+
+/// The flow whose initiator has this address, if any of ours does.
+pub fn number(initiator: Addr) -> Option<u32> {
+    match initiator {
+        Addr::V4([10, high, middle, low])
+        | Addr::V6([0xfd, 0, 0, 0x0a, _, _, _, _, _, _, _, _, _, high, middle, low]) => {
+            Some(u32::from_be_bytes([0, high, middle, low]))
+        }
+        _ => None,
     }
 }
 
@@ -203,6 +220,17 @@ mod tests {
                     _ => flows.key(77).reversed(),
                 };
                 assert_eq!(desc.map(|desc| desc.key), Some(expected), "{traffic:?} {step:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_flow_is_known_by_its_initiator() {
+        for traffic in Traffic::ALL {
+            for flow in [0, 1, 255, 65_536, (1 << 24) - 1] {
+                let key = key(traffic, flow, 9);
+                assert_eq!(number(key.src()), Some(flow));
+                assert_eq!(number(key.dst()), None);
             }
         }
     }

@@ -1,11 +1,19 @@
-//! What the benches share: a firewall without ports, a stateless packet generator, and a clock.
+//! What Understudy costs, beside what the machine can do.
 //!
-//! One-core mode (decision 15): generator and engine alternate on one thread, burst by burst, and only the
-//! engine's part is timed. The generator keeps no state: a flow is a keyed permutation of a counter, so
-//! packets come in random order over all sessions, which is the order that costs most.
+//! | module | its job |
+//! |---|---|
+//! | [`flows`] | the stateless generator: flow number → frame, in random order over all flows |
+//! | [`world`] | policy, routes and neighbours of every firewall under test |
+//! | [`bed`] | an engine without ports, for the criterion benches and the instruction guard |
+//! | [`rig`], [`subject`], [`load`] | the daemon's worker on ports made of rings, the ceiling, packets for both |
+//! | [`rows`] | what is measured, a process each |
 #![forbid(unsafe_code)]
 
 pub mod bed;
+pub mod figure;
 pub mod flows;
-pub mod onecore;
-pub mod region;
+pub mod load;
+pub mod rig;
+pub mod rows;
+pub mod subject;
+pub mod world;

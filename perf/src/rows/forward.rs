@@ -1,0 +1,154 @@
+//! What a packet costs the worker: of established sessions, and the first one of a session.
+
+use super::{Effort, Measured, PER_PACKET, PER_SESSION};
+use crate::bed::{SPARE, drops};
+use crate::figure::{Figure, Turns};
+use crate::flows::{Flows, Shuffle, Step, Traffic};
+use crate::load::{DEPTH, Kind, Load, Order, interleaved, on_two_cores};
+use crate::rig::{Ground, Part, Result, Rig, RigConfig};
+use crate::subject::Subject;
+use crate::world::LAN;
+use dpdk::BURST;
+
+/// Rules of a policy that is not asked.
+const FEW_RULES: usize = 10;
+
+/// Established sessions, generator and worker in turn on one thread.
+pub fn established(
+    ground: &Ground,
+    traffic: Traffic,
+    sessions: u32,
+    effort: Effort,
+) -> Result<Vec<Measured>> {
+    let (mut load, flows) = (Load::new(ground), Flows::new(traffic));
+    let mut ceiling = Ceiling::new(ground, traffic, sessions)?;
+    let config = RigConfig { slots: sessions + SPARE, rules: FEW_RULES, part: Part::Alone };
+    let mut rig = Rig::new(ground, config)?;
+    load.open(&mut rig, &flows, traffic, sessions)?;
+    let mut order = Order::new(sessions);
+    let mut runs = Vec::new();
+    for run in 0..=effort.runs {
+        ceiling.run(&mut load, effort.packets)?;
+        let Rig { firewall, wires, .. } = &mut rig;
+        let clocks = interleaved(&mut load, firewall, wires, (&flows, &mut order), effort.packets)
+            .map_err(|error| format!("{error}; dropped: {}", drops(&rig.counters)))?;
+        // The first run warms up.
+        if run > 0 {
+            runs.push(clocks);
+        }
+    }
+    Ok(vec![Measured {
+        name: format!("established {}", traffic.name()),
+        sessions: sessions.into(),
+        unit: PER_PACKET.into(),
+        value: Figure::of(runs),
+        ceiling: Some(ceiling.figure()),
+        page_bytes: rig.page_bytes,
+        hz: ground.hz(),
+    }])
+}
+
+/// The same with a processor for each.
+pub fn established_on_two_cores(
+    ground: &Ground,
+    traffic: Traffic,
+    sessions: u32,
+    effort: Effort,
+) -> Result<Vec<Measured>> {
+    let (mut load, flows) = (Load::new(ground), Flows::new(traffic));
+    let mut order = Order::new(sessions);
+    let (mut wires, mut macswap) = ground.macswap()?;
+    let stretches = effort.runs * 2;
+    let ceiling = on_two_cores(&mut load, &mut macswap, &mut wires, (&flows, &mut order), stretches)?;
+    let config = RigConfig { slots: sessions + SPARE, rules: FEW_RULES, part: Part::Alone };
+    let mut rig = Rig::new(ground, config)?;
+    load.open(&mut rig, &flows, traffic, sessions)?;
+    let Rig { firewall, wires, .. } = &mut rig;
+    let runs = on_two_cores(&mut load, firewall, wires, (&flows, &mut order), stretches)
+        .map_err(|error| format!("{error}; dropped: {}", drops(&rig.counters)))?;
+    Ok(vec![Measured {
+        name: format!("established {}, two cores", traffic.name()),
+        sessions: sessions.into(),
+        unit: PER_PACKET.into(),
+        value: Figure::of(runs),
+        ceiling: Some(Figure::of(ceiling)),
+        page_bytes: rig.page_bytes,
+        hz: ground.hz(),
+    }])
+}
+
+/// New sessions: policy, insertion under both keys, forwarding, until the table is full.
+pub fn new_sessions(
+    ground: &Ground,
+    traffic: Traffic,
+    sessions: u32,
+    (rules, partner): (usize, bool),
+    effort: Effort,
+) -> Result<Vec<Measured>> {
+    let (mut load, flows) = (Load::new(ground), Flows::new(traffic));
+    let mut ceiling = Ceiling::new(ground, traffic, sessions)?;
+    let part = if partner { Part::Active } else { Part::Alone };
+    let kind = Kind { step: if traffic.is_tcp() { Step::Syn } else { Step::FromInitiator }, port: LAN };
+    let (mut runs, mut page_bytes) = (Vec::new(), 0);
+    // Each run takes a table of its own, which the process keeps: few runs.
+    for _ in 0..effort.runs.div_ceil(3) {
+        ceiling.run(&mut load, effort.packets)?;
+        let mut rig = Rig::new(ground, RigConfig { slots: sessions + SPARE, rules, part })?;
+        page_bytes = rig.page_bytes;
+        let (meter, order, mut turns) = (rig.firewall.meter(), Shuffle::new(sessions), Turns::default());
+        for first in (0..sessions).step_by(BURST * DEPTH) {
+            let last = sessions.min(first + (BURST * DEPTH) as u32);
+            for first in (first..last).step_by(BURST) {
+                load.inject(&mut rig.wires, &flows, kind, (first..last).map(|n| order.flow(n)));
+            }
+            load.serve(&mut rig.firewall, &*meter, &rig.wires, &mut turns);
+            load.collect(&mut rig.wires);
+            rig.drain_marks();
+        }
+        if rig.sessions() != u64::from(sessions) {
+            let drops = drops(&rig.counters);
+            return Err(format!("{} of {sessions} sessions could be opened: {drops}", rig.sessions()).into());
+        }
+        runs.push(turns.mean());
+    }
+    let partner = if partner { ", partner" } else { "" };
+    Ok(vec![Measured {
+        name: format!("new {}, {rules} rules{partner}", traffic.name()),
+        sessions: sessions.into(),
+        unit: PER_SESSION.into(),
+        value: Figure::of(runs),
+        ceiling: Some(ceiling.figure()),
+        page_bytes,
+        hz: ground.hz(),
+    }])
+}
+
+/// The ceiling, measured between the runs of a row.
+pub struct Ceiling {
+    wires: crate::rig::Wires,
+    macswap: crate::subject::Macswap,
+    flows: Flows,
+    order: Order,
+    runs: Vec<f64>,
+}
+
+impl Ceiling {
+    /// On ports of its own, with the same frames.
+    pub fn new(ground: &Ground, traffic: Traffic, sessions: u32) -> Result<Self> {
+        let (wires, macswap) = ground.macswap()?;
+        Ok(Self { wires, macswap, flows: Flows::new(traffic), order: Order::new(sessions), runs: Vec::new() })
+    }
+
+    /// One run.
+    pub fn run(&mut self, load: &mut Load, packets: u64) -> Result<()> {
+        let traffic = (&self.flows, &mut self.order);
+        let clocks = interleaved(load, &mut self.macswap, &mut self.wires, traffic, packets)?;
+        self.runs.push(clocks);
+        Ok(())
+    }
+
+    /// Over all runs but the first.
+    pub fn figure(self) -> Figure {
+        Figure::of(self.runs.into_iter().skip(1).collect())
+    }
+}
