@@ -16,7 +16,7 @@ pub struct Config {
     pub group: GroupId,
     /// How long an ack waits for company.
     pub ack_delay: Micros,
-    /// Deletes that may wait for what they overtook.
+    /// Deletes that may wait for what they overtook; as many as a datagram carries at least.
     pub tombstones: usize,
     /// How long the scrubber takes for all handles, unless `scrub_quantum` stops it.
     pub scrub_pass: Micros,

@@ -3,13 +3,17 @@
 //! A delete is remembered until everything below it was received or passed: a delayed insert of the same
 //! key, which the owner could not tell from a new session any more, finds it here. A delete that comes in
 //! order needs no tombstone. When there is no room, the datagram with the delete is not taken and the
-//! sender repairs it: slower, never wrong.
+//! sender repairs it: slower, never wrong. There is always room for those of one datagram: one that never
+//! fitted would be refused for as long as anything below it is missing, and two such in turn for ever.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 
 use crate::ids::Version;
 use crate::record::{Delete, Key, Session};
+
+/// Deletes that a datagram carries, at most.
+pub(super) const DELETES_AT_ONCE: u32 = 64;
 
 #[derive(Clone, Copy, Debug)]
 struct Tombstone {
@@ -29,6 +33,7 @@ pub(super) struct Tombstones {
 
 impl Tombstones {
     pub fn new(capacity: usize) -> Self {
+        let capacity = capacity.max(DELETES_AT_ONCE as usize);
         Self { by_key: HashMap::default(), capacity, highest: 0, pruned_at: 0 }
     }
 
@@ -124,11 +129,13 @@ mod tests {
         assert!(!stones.covers(&session(2, 1), 9));
         stones.bury(&delete(2, 7, true), 12);
         assert!(stones.covers(&session(2, 7), 11) && stones.covers(&session(2, 6), 11));
+        let most = DELETES_AT_ONCE as u16;
+        (3..=most).for_each(|port| stones.bury(&delete(port, 7, true), 12));
         assert_eq!(stones.room(), 0);
-        stones.bury(&delete(3, 7, true), 12);
-        assert_eq!(stones.len(), 2);
+        stones.bury(&delete(most + 1, 7, true), 12);
+        assert_eq!(stones.len(), usize::from(most));
         stones.prune(9);
-        assert_eq!(stones.len(), 1);
+        assert_eq!(stones.len(), usize::from(most) - 1);
         stones.prune(11);
         assert_eq!(stones.len(), 0);
     }

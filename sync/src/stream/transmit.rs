@@ -5,6 +5,7 @@ use super::message::{Mark, kind};
 use super::phase::Phase;
 use super::receive::MAX_SESSIONS;
 use super::status::Amount;
+use super::tombstones::DELETES_AT_ONCE;
 use super::{Ended, Reading, Role, Source, Stream};
 use crate::datagram::{Kind, Prefix};
 use crate::ids::{Micros, Seq, SessionHandle};
@@ -42,6 +43,8 @@ struct Draft<'b> {
     readings: u32,
     /// Sessions and deletes that it may still take.
     records: u32,
+    /// Deletes among them.
+    deletes: u32,
     now: Micros,
 }
 
@@ -84,7 +87,7 @@ impl Stream {
         let space = prefix.write(body.get_mut(..length)?)?;
         let writer = RecordWriter::new(space, shared);
         let records = self.lead.flight.allowance();
-        let mut draft = Draft { writer, seq, readings: READINGS, records, now };
+        let mut draft = Draft { writer, seq, readings: READINGS, records, deletes: DELETES_AT_ONCE, now };
         let full = self.fill(source, &mut draft);
         self.lead.hurry = full || draft.exhausted();
         if draft.writer.is_empty() {
@@ -136,10 +139,11 @@ impl Stream {
 
     fn write_delete(&mut self, delete: Delete, draft: &mut Draft<'_>) -> bool {
         let before = draft.writer.len();
-        if draft.records == 0 || !draft.writer.push(&Record::Delete(delete)) {
+        let room = draft.records.min(draft.deletes) > 0;
+        if !room || !draft.writer.push(&Record::Delete(delete)) {
             return false;
         }
-        draft.records -= 1;
+        (draft.records, draft.deletes) = (draft.records - 1, draft.deletes - 1);
         self.table.touch(self.hasher.bucket(&delete.key), draft.seq);
         self.lead.flight.push_delete(delete);
         count(&mut self.counters.sent.delete, draft.writer.len() - before);

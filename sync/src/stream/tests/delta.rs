@@ -135,3 +135,37 @@ fn x_14_a_slow_owner_slows_the_sender_and_loses_nothing() {
     pair.until(5_000, settled);
     pair.assert_equal();
 }
+
+/// A datagram with more deletes than there are tombstones would be refused for as long as anything below it
+/// is missing: two such in turn, each because of the other one, for ever.
+#[test]
+fn decision_19_the_deletes_of_one_datagram_always_find_room() {
+    let mut pair = Pair::with(4_096, 5, Config { tombstones: 1, max_body: 8_900, ..Config::default() });
+    for number in 0..2_000 {
+        pair.nodes[0].sessions.touch(number);
+    }
+    pair.start();
+    pair.until(1_000, settled);
+    let mut body = vec![0; 9_000];
+    let mut next = |pair: &mut Pair| {
+        let node = &mut pair.nodes[0];
+        node.stream
+            .transmit(pair.now, &mut node.sessions, &mut body)
+            .map(|(_, length)| body[..length].to_vec())
+    };
+    pair.nodes[0].sessions.touch(5);
+    assert!(next(&mut pair).is_some(), "and it is lost");
+    (1_000..1_200).for_each(|number| assert!(pair.nodes[0].sessions.end(number)));
+    let deletes: Vec<Vec<u8>> = std::iter::from_fn(|| next(&mut pair)).collect();
+    assert_eq!(deletes.len(), 200_usize.div_ceil(64));
+    let node = &mut pair.nodes[1];
+    for (at, body) in deletes.iter().enumerate() {
+        assert_eq!(node.stream.data(pair.now, body, &mut node.sessions), Ok(()));
+        let refused = node.stream.status(pair.now).counters.refused_tombstones;
+        assert_eq!(refused, at as u64, "there is room for one of them");
+    }
+    node.sessions.step();
+    assert_eq!(node.sessions.len(), 2_000 - 64);
+    pair.until(1_000, settled);
+    pair.assert_equal();
+}

@@ -30,7 +30,7 @@ impl Run {
         let mut random = Random(seed);
         let config = Config {
             max_body: [512, 1_432, 8_900][random.below(3) as usize],
-            tombstones: [4, 1 << 14][random.below(2) as usize],
+            tombstones: [64, 1 << 14][random.below(2) as usize],
             resync_rate: [0, 20_000][random.below(2) as usize],
             ..Config::default()
         };
