@@ -6,7 +6,7 @@ use crate::config::Config;
 use engine::neighbour::NeighbourTable;
 use engine::policy::{Policy, PolicyError, RuleSlots};
 use engine::routes::{RouteError, Routes};
-use engine::snapshot::{PairView, PortView, Snapshot, Steering};
+use engine::snapshot::{PairView, Ports, Snapshot, Steering};
 use engine::track::Timeouts;
 use std::sync::Arc;
 use thiserror::Error;
@@ -51,7 +51,7 @@ impl Ruleset {
     pub fn snapshot(
         &self,
         generation: u64,
-        ports: Vec<PortView>,
+        ports: Ports,
         neighbours: Arc<NeighbourTable>,
         steering: Steering,
     ) -> Snapshot {

@@ -43,5 +43,5 @@ pub use mirror::{Adoption, AdoptionRefused, Import, ImportRefused, Imported, Imp
 pub use pipeline::{BURST, Burst, Engine, EngineConfig, Notice, PacketIo};
 pub use role::RoleView;
 #[cfg(not(loom))]
-pub use snapshot::{ControlPorts, PairView, PortView, Snapshot, Steering};
+pub use snapshot::{ControlPorts, PairView, PortView, Ports, Snapshot, Steering};
 pub use time::Ticks;

@@ -6,6 +6,7 @@ use crate::neighbour::NeighbourTable;
 use crate::policy::Policy;
 use crate::routes::Routes;
 use crate::track::Timeouts;
+use std::ops::Deref;
 use std::sync::Arc;
 use wire::steer::ToeplitzKey;
 use wire::{Addr, FlowKey, MacAddr};
@@ -43,6 +44,62 @@ impl PortView {
     pub fn is_own(&self, addr: Addr) -> bool {
         self.addresses.contains(&addr) || self.node_address.contains(&addr)
     }
+}
+
+/// All data ports by [`crate::PortId`], and a filter before their addresses: a new session asks several
+/// times whether an address is the firewall's own, and nearly none is.
+#[derive(Clone, Debug, Default)]
+pub struct Ports {
+    list: Vec<PortView>,
+    /// A bit for the hash of each own and broadcast address.
+    filter: [u64; FILTER_WORDS],
+}
+
+const FILTER_WORDS: usize = 8;
+
+impl From<Vec<PortView>> for Ports {
+    fn from(list: Vec<PortView>) -> Self {
+        let mut filter = [0; FILTER_WORDS];
+        for port in &list {
+            for addr in port.addresses.iter().chain(&port.node_address).chain(&port.broadcasts) {
+                let (word, bit) = filter_place(*addr);
+                filter[word] |= bit;
+            }
+        }
+        Self { list, filter }
+    }
+}
+
+impl Deref for Ports {
+    type Target = [PortView];
+
+    fn deref(&self) -> &[PortView] {
+        &self.list
+    }
+}
+
+impl Ports {
+    /// False if `addr` is no port's own address and no broadcast address; true says nothing.
+    #[inline(always)]
+    pub(crate) fn may_know(&self, addr: Addr) -> bool {
+        let (word, bit) = filter_place(addr);
+        self.filter[word] & bit != 0
+    }
+}
+
+#[inline(always)]
+fn filter_place(addr: Addr) -> (usize, u64) {
+    let word = match addr {
+        Addr::V4(octets) => u32::from_ne_bytes(octets).into(),
+        Addr::V6(octets) => {
+            let wide = u128::from_ne_bytes(octets);
+            wide as u64 ^ (wide >> 64) as u64
+        }
+    };
+    // Neighbouring addresses differ in few bits: fold the product, whose halves depend on all of them.
+    let product = u128::from(word ^ 0xa076_1d64_78bd_642f) * 0x9e37_79b9_7f4a_7c15;
+    let hash = product as u64 ^ (product >> 64) as u64;
+    (hash as usize >> 6 & (FILTER_WORDS - 1), 1 << (hash & 63))
 }
 
 /// UDP ports on which the pair's nodes talk over data ports.
@@ -115,7 +172,7 @@ pub struct Snapshot {
     /// The policy generation's low half: sessions bound under another one are re-evaluated.
     pub generation: u16,
     /// Data ports by [`crate::PortId`].
-    pub ports: Vec<PortView>,
+    pub ports: Ports,
     /// The compiled rules.
     pub policy: Arc<Policy>,
     /// Where to.
@@ -132,18 +189,52 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// True if `addr` is one of the firewall's own.
+    #[inline]
     pub fn is_local(&self, addr: Addr) -> bool {
-        self.ports.iter().any(|port| port.is_own(addr))
+        self.ports.may_know(addr) && self.ports.iter().any(|port| port.is_own(addr))
     }
 
     /// True if nothing that goes to `addr` may be forwarded: multicast, or the broadcast address of the
     /// world or of an attached network.
+    #[inline]
     pub fn is_group(&self, addr: Addr) -> bool {
         match addr {
             Addr::V4([first, ..]) => {
-                first >= 224 || self.ports.iter().any(|port| port.broadcasts.contains(&addr))
+                first >= 224
+                    || self.ports.may_know(addr)
+                        && self.ports.iter().any(|port| port.broadcasts.contains(&addr))
             }
             Addr::V6([first, ..]) => first == 0xff,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The filter never denies an address that a port has, in either family.
+    #[test]
+    fn an_own_address_is_never_filtered_out() {
+        let v4 = |n: u16| Addr::V4([10, 1, (n >> 8) as u8, n as u8]);
+        let v6 = |n: u16| Addr::from([0xfd00, 1, 0, 0, 0, 0, 0, n]);
+        let port = |n: u16| PortView {
+            zone: ZoneId(0),
+            mac: MacAddr::default(),
+            mtu: 1_500,
+            addresses: vec![v4(n), v6(n)],
+            broadcasts: vec![v4(n + 1_000)],
+            virtual_mac: None,
+            node_address: vec![v4(n + 2_000), v6(n + 2_000)],
+            partner_address: vec![v4(n + 3_000)],
+        };
+        for first in 0..500 {
+            let ports = Ports::from(vec![port(first), port(first + 500)]);
+            for own in [v4(first), v6(first), v4(first + 1_500), v4(first + 2_000), v6(first + 2_500)] {
+                assert!(ports.may_know(own), "{own:?}");
+            }
+            let strangers = (10_000..11_000).filter(|n| ports.may_know(v4(*n)) || ports.may_know(v6(*n)));
+            assert!(strangers.count() < 150, "it filters nothing");
         }
     }
 }

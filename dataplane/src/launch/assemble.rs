@@ -121,7 +121,7 @@ pub fn assemble(materials: Materials) -> Result<Assembly, LaunchError> {
     let macs: Vec<_> = views.iter().map(|view| view.mac).collect();
 
     let first =
-        ruleset.snapshot(FIRST_GENERATION, views, Arc::new(NeighbourTable::default()), steering.clone());
+        ruleset.snapshot(FIRST_GENERATION, views.into(), Arc::new(NeighbourTable::default()), steering.clone());
     let snapshot = Arc::new(first);
     let publisher = Publisher::new(Arc::clone(&snapshot));
     let role = Arc::new(RoleCell::default());

@@ -3,7 +3,7 @@
 
 use crate::ids::PortId;
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use wire::{Addr, MacAddr};
 
 /// A place in the neighbour table as a session keeps it: 20 bits of place, 4 bits of generation. The
@@ -89,7 +89,7 @@ impl Adjacency {
 pub struct NeighbourTable {
     revision: u64,
     places: Vec<Adjacency>,
-    by_address: HashMap<(PortId, Addr), NextHop, BuildHasherDefault<AddressHasher>>,
+    by_address: HashMap<Place, NextHop, BuildHasherDefault<PlaceHasher>>,
 }
 
 impl NeighbourTable {
@@ -100,7 +100,8 @@ impl NeighbourTable {
         places: Vec<Adjacency>,
         addresses: impl IntoIterator<Item = (PortId, Addr, NextHop)>,
     ) -> Self {
-        let by_address = addresses.into_iter().map(|(port, addr, hop)| ((port, addr), hop)).collect();
+        let by_address =
+            addresses.into_iter().map(|(port, addr, hop)| (Place::new(port, addr), hop)).collect();
         Self { revision, places, by_address }
     }
 
@@ -117,8 +118,9 @@ impl NeighbourTable {
     }
 
     /// The neighbour with this address.
+    #[inline]
     pub fn find(&self, port: PortId, addr: Addr) -> Option<NextHop> {
-        self.by_address.get(&(port, addr)).copied()
+        self.by_address.get(&Place::new(port, addr)).copied()
     }
 
     /// Neighbours in the table.
@@ -133,40 +135,60 @@ impl NeighbourTable {
 
     /// All neighbours, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (PortId, Addr, &Adjacency)> {
-        self.by_address.iter().filter_map(|((port, addr), hop)| Some((*port, *addr, self.get(*hop)?)))
+        self.by_address.iter().filter_map(|(place, hop)| Some((place.port, place.addr(), self.get(*hop)?)))
     }
 }
 
-/// A few multiplications instead of SipHash: the map's size is bounded by the resolver, and what gets in
+/// A neighbour's address as the map compares and hashes it: as words.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Place {
+    addr: u128,
+    port: PortId,
+    v6: bool,
+}
+
+impl Place {
+    #[inline(always)]
+    fn new(port: PortId, addr: Addr) -> Self {
+        match addr {
+            Addr::V4(octets) => Self { addr: u32::from_ne_bytes(octets).into(), port, v6: false },
+            Addr::V6(octets) => Self { addr: u128::from_ne_bytes(octets), port, v6: true },
+        }
+    }
+
+    fn addr(&self) -> Addr {
+        if self.v6 { Addr::V6(self.addr.to_ne_bytes()) } else { Addr::V4((self.addr as u32).to_ne_bytes()) }
+    }
+}
+
+impl Hash for Place {
+    #[inline(always)]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.addr as u64 ^ u64::from(self.port.0) << 56);
+        if self.v6 {
+            state.write_u64((self.addr >> 64) as u64);
+        }
+    }
+}
+
+/// A multiplication or two instead of SipHash: the map's size is bounded by the resolver, and what gets in
 /// has been asked for by our own routes.
 #[derive(Default)]
-struct AddressHasher(u64);
+struct PlaceHasher(u64);
 
-impl Hasher for AddressHasher {
+impl Hasher for PlaceHasher {
+    #[inline(always)]
     fn finish(&self) -> u64 {
         self.0
     }
 
     fn write(&mut self, bytes: &[u8]) {
-        for chunk in bytes.chunks(8) {
-            let mut word = [0; 8];
-            word[..chunk.len()].copy_from_slice(chunk);
-            self.write_u64(u64::from_le_bytes(word));
+        for byte in bytes {
+            self.write_u64((*byte).into());
         }
     }
 
-    fn write_u8(&mut self, value: u8) {
-        self.write_u64(value.into());
-    }
-
-    fn write_usize(&mut self, value: usize) {
-        self.write_u64(value as u64);
-    }
-
-    fn write_isize(&mut self, value: isize) {
-        self.write_u64(value as u64);
-    }
-
+    #[inline(always)]
     fn write_u64(&mut self, value: u64) {
         let wide = u128::from(self.0 ^ value ^ 0x9e37_79b9_7f4a_7c15) * 0xa076_1d64_78bd_642f;
         self.0 = wide as u64 ^ (wide >> 64) as u64;

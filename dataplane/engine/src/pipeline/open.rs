@@ -200,7 +200,9 @@ pub(super) fn way_to(snapshot: &Snapshot, addr: Addr) -> Option<(RouteHit, &Port
 #[inline]
 pub(super) fn is_spoofed(cx: &Context<'_>, source: Addr, back: Option<(RouteHit, &PortView)>) -> bool {
     back.is_some_and(|(_, port)| {
-        port.zone != cx.port.zone || port.is_own(source) || port.broadcasts.contains(&source)
+        port.zone != cx.port.zone
+            || cx.snapshot.ports.may_know(source)
+                && (port.is_own(source) || port.broadcasts.contains(&source))
     })
 }
 

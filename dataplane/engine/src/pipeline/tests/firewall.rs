@@ -493,7 +493,7 @@ fn worker<B: TestBuf>(id: WorkerId, setup: &Setup) -> Worker<B> {
 fn snapshot_of(setup: &Setup, slots: &mut RuleSlots) -> Snapshot {
     Snapshot {
         generation: 1,
-        ports: setup.ports.clone(),
+        ports: setup.ports.clone().into(),
         policy: Arc::new(Policy::compile(&setup.rules, slots).unwrap()),
         routes: Arc::new(Routes::build(&setup.routes).unwrap()),
         neighbours: Arc::new(NeighbourTable::default()),
