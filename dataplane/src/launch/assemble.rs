@@ -120,8 +120,12 @@ pub fn assemble(materials: Materials) -> Result<Assembly, LaunchError> {
     let (data_ports, ends) = deal_out(&config, ports, &views, count);
     let macs: Vec<_> = views.iter().map(|view| view.mac).collect();
 
-    let first =
-        ruleset.snapshot(FIRST_GENERATION, views.into(), Arc::new(NeighbourTable::default()), steering.clone());
+    let first = ruleset.snapshot(
+        FIRST_GENERATION,
+        views.into(),
+        Arc::new(NeighbourTable::default()),
+        steering.clone(),
+    );
     let snapshot = Arc::new(first);
     let publisher = Publisher::new(Arc::clone(&snapshot));
     let role = Arc::new(RoleCell::default());
