@@ -22,6 +22,7 @@ use engine::policy::Rule;
 use engine::track::Timeouts;
 use ipnet::IpNet;
 use sha2::{Digest, Sha256};
+use sync::heartbeat::{Areas, MAX_AREAS};
 
 /// A part of what must be equal.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -57,7 +58,19 @@ impl Area {
             Area::Pair => "pair",
         }
     }
+
+    /// Those of a difference between the nodes that this release knows.
+    pub fn of(areas: Areas) -> impl Iterator<Item = Area> {
+        Area::ALL.into_iter().filter(move |area| areas.contains(*area as u8))
+    }
+
+    /// Whether a session of the partner would be installed into a zone that means something else here.
+    pub fn changes_zones(areas: Areas) -> bool {
+        Area::of(areas).any(|area| matches!(area, Area::Zones | Area::Ports))
+    }
 }
+
+const _: () = assert!(Area::ALL.len() <= MAX_AREAS);
 
 /// A hash for each area, in the order of [`Area::ALL`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -71,15 +84,9 @@ impl AreaHashes {
         canon.finish()
     }
 
-    /// Half of each hash: enough to name what differs, once it is known that something does.
-    pub fn short(&self) -> [u32; Area::ALL.len()] {
-        self.0.map(|hash| (hash >> 32) as u32)
-    }
-
-    /// The areas in which `theirs`, in their short form, differ.
-    pub fn differing(&self, theirs: &[u32; Area::ALL.len()]) -> Vec<Area> {
-        let pairs = Area::ALL.into_iter().zip(self.short().into_iter().zip(*theirs));
-        pairs.filter(|(_, (ours, theirs))| ours != theirs).map(|(area, _)| area).collect()
+    /// As heartbeats carry them: half of each hash is enough to name what differs.
+    pub fn short(&self) -> sync::heartbeat::AreaHashes {
+        sync::heartbeat::AreaHashes::new(&self.0.map(|hash| (hash >> 32) as u32)).unwrap_or_default()
     }
 }
 

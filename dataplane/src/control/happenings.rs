@@ -3,9 +3,11 @@
 //! Names never change: monitoring hangs on them.
 
 use super::core::unix_ms;
-use crate::config::PairPath;
+use super::pair_view;
+use crate::config::{Area, PairPath};
 use crate::pair::Event;
 use std::collections::VecDeque;
+use sync::heartbeat::Difference;
 use sync::ids::PathId;
 use sync::membership::{Notice, Refusal, Role};
 
@@ -118,7 +120,7 @@ impl Happenings {
             Notice::RoleChanged { from: Role::Active, .. } => {
                 (None, &["conflict_both_peers_active", "lease_expired"])
             }
-            Notice::RoleChanged { to: Role::Standby, .. } => (None, &["pair_differs"]),
+            Notice::Agrees => (None, &["pair_differs"]),
             _ => (None, &[]),
         };
         self.alarms.retain(|alarm| !ended.contains(alarm));
@@ -264,9 +266,18 @@ fn of_notice(notice: &Notice, paths: &[PairPath]) -> Words {
             (Level::Warning, format!("the switchover is refused: {}", refusal(*reason)))
         }
         Notice::Differs(difference) => {
-            fields.push(("what", format!("{difference:?}").to_lowercase()));
-            let text = "the two nodes differ in what must be equal: compare `ha-ctl status` of both";
-            (Level::Error, text.to_owned())
+            let what = pair_view::difference(*difference).join(",");
+            let refused = match difference {
+                Difference::Config(areas) if Area::changes_zones(*areas) => {
+                    ", and takes none of the sessions"
+                }
+                _ => "",
+            };
+            let text = format!(
+                "the two nodes differ in what must be equal ({what}): the standby is not ready{refused}"
+            );
+            fields.push(("what", what));
+            (Level::Error, text)
         }
         notice => plain(notice),
     };
@@ -298,6 +309,7 @@ fn plain(notice: &Notice) -> (Level, String) {
         Notice::OtherLineage => (Level::Warning, "the copy of the sessions is of another lineage: discarded"),
         Notice::Unconfirmed => (Level::Warning, "announced before all workers had confirmed the role"),
         Notice::SwitchoverLapsed => (Level::Warning, "the switchover was called off"),
+        Notice::Agrees => (Level::Info, "the two nodes agree again in what must be equal"),
         _ => (Level::Info, "happened"),
     };
     (level, text.to_owned())
@@ -348,6 +360,37 @@ mod tests {
         assert_eq!(tell(Notice::PeerBack), [""; 0]);
     }
 
+    #[test]
+    fn x_13_b_07_a_difference_is_told_by_name_and_ends_when_it_ends() {
+        let mut happenings = Happenings::default();
+        let mut tell = |notice| {
+            happenings.take(&Event::Notice(notice), &[]);
+            let last = happenings.latest(notice.id()).unwrap();
+            (last.fields.clone(), last.text.clone(), happenings.alarms().to_vec())
+        };
+        let config = |areas: &[Area]| {
+            let numbers: Vec<u8> = areas.iter().map(|area| *area as u8).collect();
+            Notice::Differs(Difference::Config(sync::heartbeat::Areas::of(&numbers)))
+        };
+        let (fields, text, alarms) = tell(config(&[Area::Timeouts]));
+        assert_eq!(fields, [("what", "timeouts".to_owned())]);
+        assert!(text.contains("not ready") && !text.contains("none of the sessions"), "{text}");
+        assert_eq!(alarms, ["pair_differs"]);
+        // Taking the role does not make the nodes equal.
+        let role = Notice::RoleChanged {
+            from: Role::Syncing,
+            to: Role::Standby,
+            cause: sync::membership::Cause::Followed,
+        };
+        assert_eq!(tell(role).2, ["pair_differs"]);
+        let (fields, text, _) = tell(config(&[Area::Zones, Area::Ports]));
+        assert_eq!(fields, [("what", "zones,ports".to_owned())]);
+        assert!(text.contains("none of the sessions"), "{text}");
+        let (fields, ..) = tell(Notice::Differs(Difference::WireVersion));
+        assert_eq!(fields, [("what", "wire-version".to_owned())]);
+        assert_eq!(tell(Notice::Agrees).2, [""; 0]);
+    }
+
     /// docs/pair.md explains every event; a name there that nothing raises is a mistake as well.
     #[test]
     fn s_17_every_event_is_explained_to_operators() {
@@ -355,10 +398,11 @@ mod tests {
         use sync::membership::Cause;
         use sync::stream::{Damage, Event as Stream, Refused};
         let changed = Notice::RoleChanged { from: Role::Standby, to: Role::Active, cause: Cause::Silence };
-        let differs = Notice::Differs(sync::heartbeat::Difference::Config);
+        let differs = Notice::Differs(Difference::Config(sync::heartbeat::Areas::default()));
         let notices = [
             changed,
             differs,
+            Notice::Agrees,
             Notice::PathDown(PathId(0)),
             Notice::PathUp(PathId(0)),
             Notice::PeerGone,

@@ -6,13 +6,16 @@
 use super::core::Core;
 use super::happenings::{Happening, Happenings, Level};
 use super::partner::Partner;
-use crate::config::{PairPath, PathKind};
+use crate::config::{Area, PairPath, PathKind};
 use std::collections::BTreeMap;
-use sync::heartbeat::{Claim, Difference, Report};
+use sync::heartbeat::{Claim, Difference, MAX_WORKERS, Report};
 use sync::ids::{Incarnation, Micros, NodeId};
 use sync::membership::{Mirror, Role};
 use sync::pair::{PairStatus, PathStatus};
 use sync::stream::{Amount, Refused};
+
+/// What differs if nothing more is known of it.
+const CONFIGURATION: &str = "configuration";
 
 /// What this node is.
 pub(super) fn role(core: &Core) -> proto::Role {
@@ -23,7 +26,7 @@ pub(super) fn role(core: &Core) -> proto::Role {
 pub(super) fn pair(core: &Core) -> Option<proto::PairStatus> {
     let (settings, partner) = (core.config.pair.as_ref()?, core.partner.as_ref()?);
     let (shown_at, status) = partner.control.shown.last()?;
-    let report = own_report(partner, &status);
+    let report = own_report(partner.control.description.clone(), core.workers.len(), status.digest);
     let now = core.clock.micros(dpdk::cycles()).max(shown_at);
     let heard = status.partner.as_ref().zip(status.partner_report.as_ref());
     Some(proto::PairStatus {
@@ -52,10 +55,9 @@ pub(super) fn pair(core: &Core) -> Option<proto::PairStatus> {
     })
 }
 
-/// What this node's heartbeats report.
-fn own_report(partner: &Partner, status: &PairStatus) -> Report {
-    let mut report = partner.control.description.clone();
-    let (digest, entries) = status.digest;
+/// What this node's heartbeats report: the description that the sync core was given, and what it adds.
+fn own_report(description: Report, workers: usize, (digest, entries): (u64, u32)) -> Report {
+    let mut report = Report { workers: workers.min(MAX_WORKERS) as u8, ..description };
     (report.digests[0], report.entries[0]) = (digest, entries);
     report
 }
@@ -100,13 +102,18 @@ fn node(id: NodeId, claim: &Claim, report: &Report, incarnation: Option<Incarnat
 
 /// What keeps the two from being a pair, by name.
 pub(super) fn differences(own: &Report, theirs: &Report) -> Vec<String> {
-    let name = match own.differs(theirs) {
-        None => return Vec::new(),
-        Some(Difference::WireVersion) => "wire-version".to_owned(),
-        Some(Difference::Config) => "configuration".to_owned(),
-        Some(Difference::Database(number)) => format!("database {number}"),
-    };
-    vec![name]
+    own.differs(theirs).map(difference).unwrap_or_default()
+}
+
+/// A difference by its names.
+pub(super) fn difference(difference: Difference) -> Vec<String> {
+    match difference {
+        Difference::WireVersion => vec!["wire-version".to_owned()],
+        // An older release does not say where, and a newer one may know more areas.
+        Difference::Config(areas) if Area::of(areas).next().is_none() => vec![CONFIGURATION.to_owned()],
+        Difference::Config(areas) => Area::of(areas).map(|area| area.name().to_owned()).collect(),
+        Difference::Database(number) => vec![format!("database {number}")],
+    }
 }
 
 fn word(status: &PairStatus, now: Micros) -> proto::RoleWord {
@@ -285,6 +292,13 @@ pub(super) fn compare(core: &Core) -> Option<proto::Compared> {
         line(what, own, partner, equal)
     };
     let may = |what: &str, own: String, partner: String| line(what, own, partner, true);
+    let areas: Vec<&str> = Area::ALL.iter().map(|area| area.name()).collect();
+    let differing: Vec<&str> =
+        pair.differs.iter().map(String::as_str).filter(|name| areas.contains(name)).collect();
+    let configured = match differing[..] {
+        [] => CONFIGURATION.to_owned(),
+        _ => format!("{CONFIGURATION} ({})", differing.join(", ")),
+    };
     let actives = roles.iter().filter(|role| **role == proto::Role::Active).count();
     let lines = vec![
         line("role", own.role.to_string(), partner.role.to_string(), actives == 1),
@@ -299,7 +313,12 @@ pub(super) fn compare(core: &Core) -> Option<proto::Compared> {
             partner.wire_version.to_string(),
             !pair.differs.contains(&"wire-version".to_owned()),
         ),
-        must("configuration", own.config_hash.clone(), partner.config_hash.clone()),
+        line(
+            &configured,
+            own.config_hash.clone(),
+            partner.config_hash.clone(),
+            configured == CONFIGURATION && !pair.differs.contains(&configured),
+        ),
         must("sessions", own.entries.to_string(), partner.entries.to_string()),
         must("digest", own.digest.clone(), partner.digest.clone()),
     ];
@@ -308,4 +327,34 @@ pub(super) fn compare(core: &Core) -> Option<proto::Compared> {
 
 fn yes(yes: bool) -> String {
     if yes { "yes".into() } else { "no".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sync::heartbeat::{AreaHashes, Areas};
+
+    #[test]
+    fn s_20_this_node_is_shown_with_its_workers_as_its_heartbeats_tell_the_partner() {
+        let description = Report { config_hash: 7, policy_generation: 3, ..Report::default() };
+        let own = own_report(description, 4, (0xd1, 90));
+        assert_eq!((own.workers, own.config_hash, own.policy_generation), (4, 7, 3));
+        assert_eq!((own.digests[0], own.entries[0]), (0xd1, 90));
+    }
+
+    #[test]
+    fn x_13_b_06_what_differs_is_named() {
+        let report = |hash: u64, areas: &[u32]| Report {
+            config_hash: hash,
+            areas: AreaHashes::new(areas).unwrap(),
+            ..Report::default()
+        };
+        let ours = report(1, &[10, 20, 30, 40, 50, 60]);
+        assert_eq!(differences(&ours, &ours), [""; 0]);
+        let crossed = report(2, &[10, 21, 31, 40, 50, 60]);
+        assert_eq!(differences(&ours, &crossed), ["zones", "ports"]);
+        assert_eq!(differences(&ours, &report(2, &[])), ["configuration"]);
+        assert_eq!(difference(Difference::Config(Areas::of(&[0, 7]))), ["rules"]);
+        assert_eq!(difference(Difference::Config(Areas::of(&[7]))), ["configuration"]);
+    }
 }

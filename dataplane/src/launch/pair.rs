@@ -183,10 +183,12 @@ pub fn view(settings: &PairSettings) -> PairView {
 
 /// What heartbeats say of a configuration.
 pub fn describe(config: &Config, generation: u64) -> heartbeat::Report {
+    let areas = config.pair_areas();
     heartbeat::Report {
         wire_version: VERSION.into(),
         wire_oldest: 1,
-        config_hash: config.pair_hash(),
+        config_hash: areas.all(),
+        areas: areas.short(),
         policy_generation: generation as u32,
         ..heartbeat::Report::default()
     }

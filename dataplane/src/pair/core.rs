@@ -11,13 +11,14 @@ use super::term_file::TermFile;
 use super::transport::Transports;
 use super::{Event, EventSink, Question, Shown};
 use crate::clock::Clock;
+use crate::config::Area;
 use crate::worker::polling::Poller;
 use crate::worker::stats::WorkerStats;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
-use sync::heartbeat::{self, MAX_WORKERS, ProgressWatch};
+use sync::heartbeat::{self, Areas, Difference, MAX_WORKERS, ProgressWatch};
 use sync::ids::{Micros, PathId, Term};
 use sync::membership::{Fitness, Forwarding, Role};
 use sync::pair::{Host, Order, Pair, Report};
@@ -313,6 +314,14 @@ impl Host for Node {
 
     fn mirror_age(&mut self, age: Micros) {
         self.role.set_mirror_age(age);
+    }
+
+    fn differs(&mut self, difference: Option<Difference>) {
+        let areas = match difference {
+            Some(Difference::Config(areas)) => areas,
+            _ => Areas::default(),
+        };
+        self.owners.set_foreign(Area::changes_zones(areas));
     }
 
     fn describe(&self) -> heartbeat::Report {

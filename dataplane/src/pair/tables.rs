@@ -130,6 +130,8 @@ pub struct Owners {
     own: VecDeque<Outcome>,
     next: usize,
     moved: bool,
+    /// The partner's zones are not ours: none of its sessions is taken (B-07).
+    foreign: bool,
 }
 
 struct OwnerEnd {
@@ -169,7 +171,16 @@ pub fn tables(
         next: 0,
         took: false,
     };
-    let owners = Owners { ends: owners, slots, steering, role, own: VecDeque::new(), next: 0, moved: false };
+    let owners = Owners {
+        ends: owners,
+        slots,
+        steering,
+        role,
+        own: VecDeque::new(),
+        next: 0,
+        moved: false,
+        foreign: false,
+    };
     (changes, owners)
 }
 
@@ -278,12 +289,23 @@ impl Owners {
         std::mem::take(&mut self.moved)
     }
 
+    /// Whether the partner's ports and zones are other ones than ours, so that the numbers of zones in its
+    /// sessions mean something else here.
+    pub fn set_foreign(&mut self, foreign: bool) {
+        self.foreign = foreign;
+    }
+
+    fn refuse(&mut self, reason: Refused, tag: Tag) -> bool {
+        self.own.push_back(Outcome { tag, applied: Applied::Refused(reason) });
+        true
+    }
+
     /// Hands a task to the worker that owns the key; what cannot be a task is answered here.
     fn give(&mut self, task: Option<(FlowKey, Task)>, tag: Tag) -> bool {
-        let Some((key, task)) = task else {
-            self.own.push_back(Outcome { tag, applied: Applied::Refused(Refused::Unsupported) });
-            return true;
-        };
+        let Some((key, task)) = task else { return self.refuse(Refused::Unsupported, tag) };
+        if self.foreign && matches!(task, Task::Store(_) | Task::Adopt { .. }) {
+            return self.refuse(Refused::UnknownZone, tag);
+        }
         let WorkerId(owner) = self.steering.owner_of(&key);
         let Some(end) = self.ends.get_mut(usize::from(owner)) else { return false };
         let taken = end.installs.push(Install { task, tag }).is_ok();
@@ -351,5 +373,72 @@ impl Sink for Owners {
     fn purging(&self) -> bool {
         let asked = self.role.purges();
         self.ends.iter().any(|end| end.cell.purged() != asked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::table::{HashKey, Memory, Shard, ShardConfig};
+    use sync::ids::GroupId;
+    use sync::record::{Addresses, Delete, Key, Lifetime, RuleRef, State, Tuple};
+    use wire::steer::ToeplitzKey;
+
+    /// One worker's shard without a worker, as its owner's end and the ring to it.
+    fn owners() -> (Owners, WorkerEnd) {
+        let config = ShardConfig { half_open_max: 8, hash_key: HashKey::new([1, 2, 3]), term: 1 };
+        let mut shard = Shard::new(Memory::on_heap(256).unwrap(), config, Ticks(0));
+        let (end, worker) = CoreEnd::join(&mut shard, 0, Arc::default());
+        let owner = OwnerEnd { installs: end.installs, outcomes: end.outcomes, cell: end.cell };
+        let owners = Owners {
+            ends: vec![owner],
+            slots: Slots { readers: vec![(0, end.reader)] },
+            steering: Steering::new(ToeplitzKey::default(), 1),
+            role: Arc::default(),
+            own: VecDeque::new(),
+            next: 0,
+            moved: false,
+            foreign: false,
+        };
+        (owners, worker)
+    }
+
+    fn session() -> Session {
+        let addresses = Addresses::V4([[10, 1, 0, 10], [10, 2, 0, 10]]);
+        Session {
+            key: Key { tuple: Tuple { addresses, ports: [5_000, 53] }, proto: 17, vrf: 0 },
+            reply: None,
+            version: Version(9),
+            group: GroupId(0),
+            rule: RuleRef { id: 1, generation: 0 },
+            zones: [0, 1],
+            remaining: Lifetime::from_ms(30_000),
+            state: State::Flow(1),
+            two_way: true,
+            age_s: None,
+            counters: None,
+        }
+    }
+
+    #[test]
+    fn b_07_no_session_is_installed_while_zones_mean_something_else_here() {
+        let (mut owners, mut worker) = owners();
+        let tag = |word| Tag { seq: 0, word };
+        let (session, key) = (session(), session().key);
+        owners.set_foreign(true);
+        assert!(owners.hand(&Record::Session(session), tag(1)) && owners.adopt(&session, tag(2)));
+        assert!(worker.installs.pop().is_err(), "nothing reaches the worker");
+        for word in [1, 2] {
+            let applied = Applied::Refused(Refused::UnknownZone);
+            assert_eq!(owners.next_outcome(), Some(Outcome { tag: tag(word), applied }));
+        }
+        // What is here goes all the same, and what is agreed on again comes.
+        let delete = Delete { key, version: Version(10), group: GroupId(0), exact: false };
+        assert!(owners.hand(&Record::Delete(delete), tag(3)));
+        assert!(matches!(worker.installs.pop(), Ok(Install { task: Task::Remove { .. }, .. })));
+        owners.set_foreign(false);
+        assert!(owners.hand(&Record::Session(session), tag(4)));
+        assert!(matches!(worker.installs.pop(), Ok(Install { task: Task::Store(_), .. })));
+        assert_eq!(owners.next_outcome(), None);
     }
 }

@@ -7,10 +7,12 @@
 //! The layout is fixed, big-endian, without padding; sealing it is the caller's. Bytes behind the known
 //! part are skipped, so that a later release may say more.
 
+mod areas;
 mod paths;
 mod progress;
 mod wire;
 
+pub use areas::{AreaHashes, Areas, MAX_AREAS};
 pub use paths::{Echo, Path};
 pub use progress::ProgressWatch;
 pub use wire::{DecodeError, WIRE_SIZE};
@@ -94,6 +96,8 @@ pub struct Report {
     pub wire_oldest: u16,
     /// Hash of the part of the configuration that must be equal.
     pub config_hash: u64,
+    /// The same for each area of it; none from a release that does not tell.
+    pub areas: AreaHashes,
     /// Generation of the policy.
     pub policy_generation: u32,
     /// Versions of the databases.
@@ -113,8 +117,8 @@ pub struct Report {
 pub enum Difference {
     /// Neither understands the other's release.
     WireVersion,
-    /// The configurations differ.
-    Config,
+    /// The configurations differ, in these areas; in none that is known if that is all that can be said.
+    Config(Areas),
     /// A database differs, by its place in the report.
     Database(u8),
 }
@@ -127,11 +131,20 @@ impl Report {
         if self.wire_version < other.wire_oldest || other.wire_version < self.wire_oldest {
             return Some(Difference::WireVersion);
         }
-        if self.config_hash != other.config_hash {
-            return Some(Difference::Config);
+        if let Some(areas) = self.differing_areas(other) {
+            return Some(Difference::Config(areas));
         }
         let differing = self.databases.iter().zip(&other.databases).position(|(a, b)| a != b)?;
         Some(Difference::Database(differing as u8))
+    }
+
+    /// Where the configurations differ, if they do. The hash over everything counts between releases that
+    /// hash the same areas only: one that knows more of them is no difference.
+    fn differing_areas(&self, other: &Self) -> Option<Areas> {
+        let areas = self.areas.differing(&other.areas);
+        let (ours, theirs) = (self.areas.as_slice().len(), other.areas.as_slice().len());
+        let comparable = ours == theirs || ours == 0 || theirs == 0;
+        (!areas.is_empty() || comparable && self.config_hash != other.config_hash).then_some(areas)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The heartbeat's bytes.
 
-use super::{Beat, Claim, DATABASES, Echo, Heartbeat, MAX_WORKERS, Report, TABLES};
+use super::{AreaHashes, Beat, Claim, DATABASES, Echo, Heartbeat, MAX_AREAS, MAX_WORKERS, Report, TABLES};
 use crate::ids::{GroupId, Incarnation, Micros, NodeId, PathId, Term};
 use crate::membership::{Mirror, Phase, Role, Standing};
 use thiserror::Error;
@@ -8,9 +8,13 @@ use zerocopy::byteorder::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Bytes of a heartbeat.
-pub const WIRE_SIZE: usize = size_of::<Wire>();
+pub const WIRE_SIZE: usize = size_of::<Whole>();
+/// Bytes of a heartbeat in the first layout.
+const FIRST_WIRE_SIZE: usize = size_of::<Wire>();
 /// Version of this layout. A higher one only appends.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
+/// The first one: ends with the workers' progress.
+const FIRST_LAYOUT: u8 = 1;
 
 const ABLE: u8 = 1;
 const MAY_TAKE_OVER: u8 = 1 << 1;
@@ -77,7 +81,23 @@ struct Wire {
     progress: [U32; MAX_WORKERS],
 }
 
-const _: () = assert!(WIRE_SIZE == 300);
+/// What the second layout appended.
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy)]
+#[repr(C)]
+struct More {
+    areas_known: u8,
+    reserved: [u8; 3],
+    areas: [U32; MAX_AREAS],
+}
+
+#[derive(IntoBytes, Immutable)]
+#[repr(C)]
+struct Whole {
+    wire: Wire,
+    more: More,
+}
+
+const _: () = assert!(FIRST_WIRE_SIZE == 300 && WIRE_SIZE == 336);
 
 impl Heartbeat {
     /// The bytes to seal.
@@ -117,7 +137,7 @@ impl Heartbeat {
             entries: report.entries.map(U32::new),
             progress: report.progress.map(U32::new),
         };
-        zerocopy::transmute!(wire)
+        zerocopy::transmute!(Whole { wire, more: More::of(self) })
     }
 
     /// Reads a heartbeat from authenticated bytes. Bytes behind the known part are skipped.
@@ -125,10 +145,12 @@ impl Heartbeat {
     /// # Errors
     /// If the bytes are no heartbeat.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let (wire, _) = Wire::read_from_prefix(bytes).map_err(|_| DecodeError::Short(bytes.len()))?;
-        if wire.layout < LAYOUT {
-            return Err(DecodeError::Layout(wire.layout));
-        }
+        let (wire, rest) = Wire::read_from_prefix(bytes).map_err(|_| DecodeError::Short(bytes.len()))?;
+        let more = match wire.layout {
+            ..FIRST_LAYOUT => return Err(DecodeError::Layout(wire.layout)),
+            FIRST_LAYOUT => None,
+            _ => Some(More::read_from_prefix(rest).map_err(|_| DecodeError::Short(bytes.len()))?.0),
+        };
         if usize::from(wire.workers) > MAX_WORKERS {
             return Err(DecodeError::Invalid("number of workers"));
         }
@@ -141,6 +163,7 @@ impl Heartbeat {
                 wire_version: wire.wire_version.get(),
                 wire_oldest: wire.wire_oldest.get(),
                 config_hash: wire.config_hash.get(),
+                areas: more.as_ref().map_or(Ok(AreaHashes::default()), More::areas)?,
                 policy_generation: wire.policy_generation.get(),
                 databases: wire.databases.map(U32::get),
                 digests: wire.digests.map(U64::get),
@@ -149,6 +172,21 @@ impl Heartbeat {
                 progress: wire.progress.map(U32::get),
             },
         })
+    }
+}
+
+impl More {
+    fn of(heartbeat: &Heartbeat) -> Self {
+        let told = heartbeat.report.areas.as_slice();
+        let mut areas = [U32::ZERO; MAX_AREAS];
+        areas.iter_mut().zip(told).for_each(|(place, hash)| place.set(*hash));
+        Self { areas_known: told.len() as u8, reserved: [0; 3], areas }
+    }
+
+    fn areas(&self) -> Result<AreaHashes, DecodeError> {
+        let hashes = self.areas.map(U32::get);
+        let known = hashes.get(..usize::from(self.areas_known)).and_then(AreaHashes::new);
+        known.ok_or(DecodeError::Invalid("number of areas"))
     }
 }
 
@@ -223,7 +261,7 @@ impl From<WireEcho> for Echo {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Difference;
+    use super::super::{Areas, Difference};
     use super::*;
     use proptest::prelude::*;
 
@@ -257,6 +295,7 @@ mod tests {
                 wire_version: 2,
                 wire_oldest: 1,
                 config_hash: 0x1122_3344_5566_7788,
+                areas: AreaHashes::new(&[0xa0a1_a2a3, 0xb0b1_b2b3, 0xc0c1_c2c3]).unwrap(),
                 policy_generation: 12,
                 databases: [1, 2, 3, 4],
                 digests: [10, 20, 30, 40],
@@ -271,7 +310,7 @@ mod tests {
     #[test]
     fn x_18_the_head_of_a_heartbeat_lies_where_it_lay() {
         let bytes = sample().encode();
-        assert_eq!(&bytes[..4], &[1, 1, 2, 3]);
+        assert_eq!(&bytes[..4], &[2, 1, 2, 3]);
         assert_eq!(
             &bytes[4..28],
             &[0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0x0f, 0xa0]
@@ -283,10 +322,35 @@ mod tests {
         assert_eq!(&bytes[92..104], &[0, 2, 0, 1, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88]);
     }
 
+    /// Golden vector of what the second layout appended.
+    #[test]
+    fn x_18_what_a_layout_appended_stays_where_it_is() {
+        let bytes = sample().encode();
+        assert_eq!(&bytes[300..308], &[3, 0, 0, 0, 0xa0, 0xa1, 0xa2, 0xa3]);
+        assert_eq!(&bytes[308..316], &[0xb0, 0xb1, 0xb2, 0xb3, 0xc0, 0xc1, 0xc2, 0xc3]);
+        assert_eq!(&bytes[316..], &[0; 20]);
+    }
+
+    /// Two releases run as a pair: the first layout says what it says, and nothing of what it cannot know.
+    #[test]
+    fn x_18_a_heartbeat_of_the_first_layout_is_understood() {
+        let mut bytes = sample().encode();
+        bytes[0] = 1;
+        let mut expected = sample();
+        expected.report.areas = AreaHashes::default();
+        for length in [FIRST_WIRE_SIZE, WIRE_SIZE] {
+            assert_eq!(Heartbeat::decode(&bytes[..length]), Ok(expected.clone()), "{length}");
+        }
+        let ours = sample().report;
+        assert_eq!(ours.differs(&expected.report), None, "no areas to compare, and the hash is the same");
+        let other = Report { config_hash: 1, ..expected.report };
+        assert_eq!(ours.differs(&other), Some(Difference::Config(Areas::default())));
+    }
+
     #[test]
     fn x_18_a_longer_heartbeat_of_a_later_release_is_understood() {
         let mut bytes = sample().encode().to_vec();
-        bytes[0] = 2;
+        bytes[0] = 3;
         bytes.extend([0xff; 40]);
         assert_eq!(Heartbeat::decode(&bytes), Ok(sample()));
     }
@@ -299,7 +363,9 @@ mod tests {
             bytes[at] = value;
             Heartbeat::decode(&bytes)
         };
-        assert_eq!(Heartbeat::decode(&bytes[..299]), Err(DecodeError::Short(299)));
+        for cut in [0, 299, 300, 335] {
+            assert_eq!(Heartbeat::decode(&bytes[..cut]), Err(DecodeError::Short(cut)));
+        }
         assert_eq!(with(0, 0), Err(DecodeError::Layout(0)));
         assert_eq!(with(52, 9), Err(DecodeError::Invalid("role")));
         assert_eq!(with(54, 4), Err(DecodeError::Invalid("mirror state")));
@@ -307,6 +373,7 @@ mod tests {
         assert_eq!(with(56, 1), Err(DecodeError::Invalid("term")));
         assert_eq!(with(72, 99), Err(DecodeError::Invalid("phase")));
         assert_eq!(with(74, 33), Err(DecodeError::Invalid("number of workers")));
+        assert_eq!(with(300, 9), Err(DecodeError::Invalid("number of areas")));
     }
 
     #[test]
@@ -317,7 +384,13 @@ mod tests {
         assert_eq!(ours.differs(&newer), Some(Difference::WireVersion));
         assert_eq!(newer.differs(&ours), Some(Difference::WireVersion));
         let config = Report { config_hash: 1, ..ours.clone() };
-        assert_eq!(ours.differs(&config), Some(Difference::Config));
+        assert_eq!(ours.differs(&config), Some(Difference::Config(Areas::default())));
+        let areas = AreaHashes::new(&[0xa0a1_a2a3, 5, 6]).unwrap();
+        let swapped = Report { config_hash: 1, areas, ..ours.clone() };
+        assert_eq!(ours.differs(&swapped), Some(Difference::Config(Areas::of(&[1, 2]))));
+        // A release that hashes more areas has another hash over everything.
+        let areas = AreaHashes::new(&[0xa0a1_a2a3, 0xb0b1_b2b3, 0xc0c1_c2c3, 9]).unwrap();
+        assert_eq!(ours.differs(&Report { config_hash: 1, areas, ..ours.clone() }), None);
         let database = Report { databases: [1, 2, 0, 4], ..ours.clone() };
         assert_eq!(ours.differs(&database), Some(Difference::Database(2)));
     }

@@ -240,6 +240,8 @@ pub enum Notice {
     SwitchoverLapsed,
     /// The nodes differ.
     Differs(Difference),
+    /// They do not differ any more.
+    Agrees,
 }
 
 impl Notice {
@@ -269,6 +271,7 @@ impl Notice {
             Self::SwitchoverRefused(_) => "switchover_refused",
             Self::SwitchoverLapsed => "switchover_lapsed",
             Self::Differs(_) => "pair_differs",
+            Self::Agrees => "pair_agrees",
         }
     }
 }

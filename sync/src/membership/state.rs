@@ -64,6 +64,8 @@ pub struct State {
     pub(super) paths: Vec<Path>,
     pub(super) last_credit: Option<Micros>,
     pub(super) peer_gone: bool,
+    /// The difference that the operator knows of.
+    pub(super) told_difference: Option<Difference>,
     /// The partner may take over when this node falls silent, as far as this node knows.
     pub(super) partner_ready: bool,
 
@@ -124,6 +126,7 @@ impl State {
             paths,
             last_credit: None,
             peer_gone: true,
+            told_difference: None,
             partner_ready: false,
             ready_since: None,
             unvoted_since: Some(now),
@@ -363,9 +366,8 @@ impl State {
         if self.view.as_ref().is_some_and(|view| beat.said.number <= view.beat.said.number) {
             return;
         }
-        let before = self.view.as_ref().and_then(|view| view.differs);
-        if let Some(difference) = differs.filter(|_| differs != before) {
-            effects.push(Effect::Notice(Notice::Differs(difference)));
+        if differs != std::mem::replace(&mut self.told_difference, differs) {
+            effects.push(Effect::Notice(differs.map_or(Notice::Agrees, Notice::Differs)));
         }
         let claim = beat.claim;
         self.partner_ready = claim.may_take_over;

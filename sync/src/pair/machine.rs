@@ -245,6 +245,7 @@ impl Pair {
             return Err(Malformed);
         }
         let differs = host.describe().differs(&heard.report);
+        host.differs(differs);
         self.partner_report = Some(heard.report);
         self.feed(Event::Heard { path, beat: heard.beat, differs }, now, host);
         Ok(())

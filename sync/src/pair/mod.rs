@@ -24,6 +24,7 @@ pub use machine::Pair;
 pub use path::PathStatus;
 pub use status::PairStatus;
 
+use crate::heartbeat::Difference;
 use crate::ids::{GroupId, Micros, PathId, Term};
 use crate::keys;
 use crate::lease::RoleWord;
@@ -133,6 +134,9 @@ pub trait Host {
     /// The role is about to come, with a mirror that was kept up to date until so long ago: with 0, until
     /// the end (decision 36). Comes before [`Order::Install`].
     fn mirror_age(&mut self, _age: Micros) {}
+    /// What keeps the two from being one pair, as the partner's last heartbeat shows it. Comes before
+    /// anything else of that heartbeat takes effect.
+    fn differs(&mut self, _difference: Option<Difference>) {}
     /// What the node says of itself in its heartbeats; digests are the machine's.
     fn describe(&self) -> crate::heartbeat::Report;
 }

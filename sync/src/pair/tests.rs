@@ -2,7 +2,7 @@
 //! the simulator's.
 
 use super::*;
-use crate::heartbeat::Report as Description;
+use crate::heartbeat::{AreaHashes, Areas, Report as Description};
 use crate::ids::{Incarnation, NodeId, PairId, SessionHandle};
 use crate::keys::{Entropy, Identity, PublicKey, SecretKey, Timing};
 use crate::membership::{Command, Mirror, Refusal, Role};
@@ -86,6 +86,7 @@ struct Node {
     narrow: Option<(usize, usize)>,
     attracted: u32,
     mirror_ages: Vec<Micros>,
+    difference: Option<Difference>,
     description: Description,
 }
 
@@ -117,6 +118,10 @@ impl Host for Node {
 
     fn mirror_age(&mut self, age: Micros) {
         self.mirror_ages.push(age);
+    }
+
+    fn differs(&mut self, difference: Option<Difference>) {
+        self.difference = difference;
     }
 
     fn describe(&self) -> Description {
@@ -336,13 +341,21 @@ fn x_08_a_link_that_swallows_large_datagrams_is_told_of_and_used_with_small_ones
 #[test]
 fn x_13_nodes_that_differ_say_so_and_are_not_ready() {
     let mut world = World::new();
-    world.pairs[1].1.description.config_hash = 5;
+    world.pairs[0].1.description.areas = AreaHashes::new(&[1, 2]).unwrap();
+    world.pairs[1].1.description.areas = AreaHashes::new(&[1, 3]).unwrap();
     world.run(6_000);
+    let difference = Some(Difference::Config(Areas::of(&[1])));
+    assert_eq!([0, 1].map(|me: usize| world.pairs[me].1.difference), [difference; 2]);
     let notices = &world.pairs[0].1.notices;
     assert!(notices.iter().any(|notice| notice.id() == "pair_differs"), "{notices:?}");
     world.command(0, Command::Switchover);
     let refused = Notice::SwitchoverRefused(Refusal::Differs);
     assert!(world.pairs[0].1.notices.contains(&refused));
+    // Made equal while both run, as a reload does.
+    world.pairs[1].1.description.areas = AreaHashes::new(&[1, 2]).unwrap();
+    world.run(1_000);
+    assert_eq!([0, 1].map(|me: usize| world.pairs[me].1.difference), [None; 2]);
+    assert!((0..2).all(|me| world.pairs[me].1.notices.contains(&Notice::Agrees)));
 }
 
 #[test]

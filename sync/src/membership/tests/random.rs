@@ -2,7 +2,7 @@
 
 use super::super::*;
 use super::pair::{A, B, Pair};
-use crate::heartbeat::{Beat, Claim, Difference, Echo};
+use crate::heartbeat::{Areas, Beat, Claim, Difference, Echo};
 use crate::ids::{Incarnation, Micros, NodeId, PathId, Term};
 use crate::lease::RoleWord;
 use proptest::prelude::*;
@@ -40,7 +40,7 @@ fn any_event() -> impl Strategy<Value = Event> {
         |(claim, incarnation, number, clock, path)| {
             let said = Echo { incarnation: Incarnation(incarnation), number, clock: Micros(clock * 1_000) };
             let echo = Echo { incarnation: Incarnation(9), ..said };
-            let differs = (number % 7 == 0).then_some(Difference::Config);
+            let differs = (number % 7 == 0).then_some(Difference::Config(Areas::default()));
             Event::Heard { path: PathId(path), beat: Beat { said, echo, claim }, differs }
         },
     );

@@ -2,7 +2,7 @@
 
 use super::super::*;
 use super::pair::{A, B, DATA, Pair, SYNC};
-use crate::heartbeat::Difference;
+use crate::heartbeat::{Areas, Difference};
 use crate::ids::Term;
 
 use Role::{Active, Fault, Init, Isolated, Recovering, Standby, Syncing};
@@ -488,9 +488,23 @@ fn n_23_the_preferred_node_returns_only_if_told_to_and_only_in_sync() {
 }
 
 #[test]
-fn x_13_a_difference_is_told_once() {
+fn x_13_a_difference_is_told_once_within_a_second_and_so_is_its_end() {
     let mut pair = Pair::at_work();
-    pair.differs = Some(Difference::Config);
-    pair.run(2_000);
-    assert_eq!(pair.notices(B), ["pair_differs"]);
+    for (areas, notice) in [(&[1][..], "pair_differs"), (&[1, 2], "pair_differs")] {
+        pair.differs = Some(Difference::Config(Areas::of(areas)));
+        pair.run(1_000);
+        assert_eq!((pair.notices(A), pair.notices(B)), (vec![notice], vec![notice]), "{areas:?}");
+        pair.clear();
+        pair.run(2_000);
+        assert_eq!(pair.notices(B), [""; 0], "told once");
+    }
+    // It ends with the partner's next life, too.
+    pair.kill(B);
+    pair.run(1_000);
+    pair.differs = None;
+    pair.start(B);
+    pair.clear();
+    pair.run(1_000);
+    assert!(pair.notices(A).contains(&"pair_agrees"), "{:?}", pair.notices(A));
+    assert!(!pair.notices(B).contains(&"pair_agrees"), "the new life never heard of it");
 }

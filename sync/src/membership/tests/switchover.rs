@@ -2,7 +2,7 @@
 
 use super::super::*;
 use super::pair::{A, B, Pair};
-use crate::heartbeat::Difference;
+use crate::heartbeat::{Areas, Difference};
 use crate::ids::Term;
 
 use Role::{Active, Standby, Syncing};
@@ -75,7 +75,7 @@ fn x_16_it_is_refused_unless_the_partner_is_proven_in_sync() {
     );
     refused(
         &|pair| {
-            pair.differs = Some(Difference::Config);
+            pair.differs = Some(Difference::Config(Areas::default()));
             pair.run(150);
         },
         Refusal::Differs,
