@@ -54,6 +54,8 @@ pub struct PairSettings {
     pub boot_delay_ms: u32,
     /// Whether session sync may run over the data ports.
     pub lan_fallback: bool,
+    /// Megabits a second of session sync over a data port at most; 0 is no limit.
+    pub lan_fallback_mbit: u32,
     /// The most sessions a second that are sent again after a loss.
     pub resync_rate: Option<NonZeroU32>,
     /// `[pair.heartbeat]`.
@@ -107,6 +109,8 @@ pub struct PairPath {
     pub mtu: u16,
     /// Whether session sync may run over it.
     pub carries_sync: bool,
+    /// Bytes of sessions a second that may run over it; 0 is no limit.
+    pub byte_rate: u64,
 }
 
 /// What a path runs over.
@@ -159,6 +163,7 @@ impl Config {
             partner: link.partner,
             mtu: link.mtu,
             carries_sync: true,
+            byte_rate: 0,
         });
         let ports = self.numbered_ports().filter_map(|(number, port)| {
             let addresses = port.pair?;
@@ -170,6 +175,7 @@ impl Config {
                 partner: addresses.partner,
                 mtu: port.mtu,
                 carries_sync: pair.lan_fallback,
+                byte_rate: u64::from(pair.lan_fallback_mbit) * 1_000_000 / 8,
             })
         });
         let numbered = (0_u8..).zip(links.chain(ports));
@@ -230,6 +236,8 @@ pub(super) fn read(reader: &mut Reader, root: &mut Section<'_>, ports: &mut Port
     let preempt = reader.flag(&mut section, "preempt", false);
     let boot_delay_ms = reader.number(&mut section, "boot-delay-ms", "milliseconds", 0..=600_000, 3_000);
     let lan_fallback = reader.flag(&mut section, "lan-fallback", true);
+    let lan_fallback_mbit =
+        reader.number(&mut section, "lan-fallback-mbit", "megabits a second", 0..=1_000_000, 100);
     let resync_rate = reader.number(&mut section, "resync-rate", "sessions a second", 0..=100_000_000, 0);
     let heartbeat = heartbeat(reader, &mut section);
     let stream_port = stream_port(reader, &mut section, heartbeat.port);
@@ -252,6 +260,7 @@ pub(super) fn read(reader: &mut Reader, root: &mut Section<'_>, ports: &mut Port
         preempt,
         boot_delay_ms,
         lan_fallback,
+        lan_fallback_mbit,
         resync_rate: NonZeroU32::new(resync_rate),
         heartbeat,
         stream_port: stream_port?,

@@ -80,6 +80,7 @@ impl PairSettings {
             ("pair.preempt", self.preempt != running.preempt),
             ("pair.boot-delay-ms", self.boot_delay_ms != running.boot_delay_ms),
             ("pair.lan-fallback", self.lan_fallback != running.lan_fallback),
+            ("pair.lan-fallback-mbit", self.lan_fallback_mbit != running.lan_fallback_mbit),
             ("pair.resync-rate", self.resync_rate != running.resync_rate),
             ("pair.heartbeat.interval-ms", beat.interval_ms != had.interval_ms),
             ("pair.heartbeat.misses", beat.misses != had.misses),

@@ -124,7 +124,10 @@ impl Joint<'_> {
         let handles = self.ends.iter().map(CoreEnd::slots).sum();
         let pair_config = PairConfig {
             membership: Arc::new(membership),
-            paths: paths.iter().map(|path| PathConfig { datagram_max: datagram_max(path) }).collect(),
+            paths: paths
+                .iter()
+                .map(|path| PathConfig { datagram_max: datagram_max(path), byte_rate: path.byte_rate })
+                .collect(),
             stream: stream_config(settings),
             group: GroupId(0),
             persisted,

@@ -430,6 +430,11 @@ impl Pair {
         if carrier.is_some() != self.carrier.is_some() {
             self.stream.link(carrier.is_some(), now);
         }
+        if carrier != self.carrier
+            && let Some(path) = carrier.and_then(|path| self.config.paths.get(usize::from(path.0)))
+        {
+            self.stream.pace(path.byte_rate);
+        }
         self.carrier = carrier;
         if let Some(test) = carrier.and_then(|path| self.tests.get(usize::from(path.0))) {
             self.stream.resize(test.body_max());

@@ -37,6 +37,8 @@ use std::sync::Arc;
 pub struct PathConfig {
     /// Bytes of UDP payload that the own link takes.
     pub datagram_max: usize,
+    /// Bytes of sessions a second that it is used for at most; 0 is no limit. For paths that are shared.
+    pub byte_rate: u64,
 }
 
 /// What a machine is made of. The membership's `paths` say which of them carry sessions.

@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn x_08_a_path_that_takes_the_full_size_is_used_with_it() {
-        let mut path = PathTest::new(PathConfig { datagram_max: FULL });
+        let mut path = PathTest::new(PathConfig { datagram_max: FULL, byte_rate: 0 });
         assert_eq!(path.body_max(), SAFE - 40);
         assert!(path.due(ms(0)).is_none());
         path.alive(true, ms(1));
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn x_08_a_narrow_path_is_found_and_told() {
-        let mut path = PathTest::new(PathConfig { datagram_max: FULL });
+        let mut path = PathTest::new(PathConfig { datagram_max: FULL, byte_rate: 0 });
         path.alive(true, ms(0));
         let mut now = ms(0);
         let shrunk = loop {
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn x_08_a_path_that_shrinks_while_it_lives_is_found_within_two_seconds() {
-        let mut path = PathTest::new(PathConfig { datagram_max: FULL });
+        let mut path = PathTest::new(PathConfig { datagram_max: FULL, byte_rate: 0 });
         path.alive(true, ms(0));
         let (probe, _) = path.due(ms(0)).unwrap();
         path.answered(probe.token, FULL, ms(1));

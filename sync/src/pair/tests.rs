@@ -139,6 +139,11 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        Self::with_paths(vec![true, false])
+    }
+
+    /// Two paths, of which so many may carry sessions.
+    fn with_paths(carries_sync: Vec<bool>) -> Self {
         let secrets = [3, 4].map(|seed| SecretKey::from_random(Seed(seed).draw()));
         let publics: Vec<PublicKey> = secrets.iter().map(SecretKey::public).collect();
         let pairs = secrets.into_iter().zip(0_u8..).map(|(secret, me)| {
@@ -152,8 +157,14 @@ impl World {
                 paths: 2,
             };
             let config = PairConfig {
-                membership: Arc::new(membership::Config::new(NodeId(me), NodeId(1 - me))),
-                paths: vec![PathConfig { datagram_max: 1_472 }; 2],
+                membership: Arc::new(membership::Config {
+                    paths: carries_sync.clone(),
+                    ..membership::Config::new(NodeId(me), NodeId(1 - me))
+                }),
+                paths: vec![
+                    PathConfig { datagram_max: 1_472, byte_rate: 0 },
+                    PathConfig { datagram_max: 1_472, byte_rate: 12_500_000 },
+                ],
                 stream: stream::Config::default(),
                 group: GroupId(0),
                 persisted: Term::ZERO,
@@ -326,6 +337,21 @@ fn b_16_the_stream_moves_to_another_path_only_if_that_may_carry_it() {
     world.run(1_000);
     assert!(world.pairs[0].1.notices.contains(&Notice::SyncBack));
     assert_eq!(world.pairs[1].0.state().mirror(), Mirror::Complete);
+}
+
+#[test]
+fn b_16_a_shared_path_carries_the_stream_at_its_pace() {
+    let mut world = World::with_paths(vec![true, true]);
+    world.run(6_000);
+    let pace = |world: &World| world.pairs[0].0.status(world.now).stream.byte_rate;
+    assert_eq!(pace(&world), 0, "the sync link is its own");
+    world.passes = |path, _| path != PathId(0);
+    world.run(1_000);
+    assert_eq!(pace(&world), 12_500_000);
+    assert!(world.pairs[0].0.state().partner().is_some());
+    world.passes = |_, _| true;
+    world.run(1_000);
+    assert_eq!(pace(&world), 0);
 }
 
 #[test]

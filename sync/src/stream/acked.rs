@@ -186,6 +186,7 @@ impl Stream {
             bulk: self.walked().filter(|_| leading).map(|at| (at, self.table.handles())),
             tombstones: self.follow.tombstones.len() as u32,
             round_trip: flight.round_trip(),
+            byte_rate: self.config.byte_rate,
             counters: self.counters,
         }
     }

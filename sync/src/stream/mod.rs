@@ -232,9 +232,9 @@ impl Stream {
         self.config.max_body = max_body.max(Config::LEAST_BODY);
     }
 
-    /// The limits of [`Config`] on what is sent changed.
-    pub const fn limit(&mut self, byte_rate: u64, resync_rate: u32) {
-        (self.config.byte_rate, self.config.resync_rate) = (byte_rate, resync_rate);
+    /// Another path carries the stream: so many bytes of bodies a second at most, 0 for no limit.
+    pub const fn pace(&mut self, byte_rate: u64) {
+        self.config.byte_rate = byte_rate;
     }
 
     /// Drops every mirrored session here: they are of another lineage.

@@ -192,6 +192,8 @@ pub struct Status {
     pub tombstones: u32,
     /// Smoothed round trip, until an owner at the partner has applied.
     pub round_trip: Micros,
+    /// Bytes of bodies a second at most, on the path that carries it now; 0 is no limit.
+    pub byte_rate: u64,
     /// The rest.
     pub counters: Counters,
 }

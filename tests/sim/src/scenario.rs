@@ -38,7 +38,8 @@ fn shape(setup: &mut Setup, rng: &mut Rng) {
     if rng.chance(300) {
         setup.paths = vec![PathSetup::SYNC, PathSetup::SYNC, PathSetup::DATA];
     } else if rng.chance(300) {
-        setup.paths = vec![PathSetup::SYNC, PathSetup { carries_sync: true, ..PathSetup::DATA }];
+        setup.paths =
+            vec![PathSetup::SYNC, PathSetup { carries_sync: true, byte_rate: 12_500_000, ..PathSetup::DATA }];
     } else if rng.chance(300) {
         setup.paths.push(PathSetup::DATA);
     }

@@ -127,11 +127,14 @@ pub struct PathSetup {
     pub quality: Quality,
     /// What its ends believe to be its largest payload.
     pub expected: usize,
+    /// Bytes of sessions a second that it is used for; 0 for no limit.
+    pub byte_rate: u64,
 }
 
 impl PathSetup {
     /// A sync link.
-    pub const SYNC: Self = Self { carries_sync: true, quality: Quality::CABLE, expected: 1_472 };
+    pub const SYNC: Self =
+        Self { carries_sync: true, quality: Quality::CABLE, expected: 1_472, byte_rate: 0 };
     /// A data network.
     pub const DATA: Self = Self { carries_sync: false, ..Self::SYNC };
 }

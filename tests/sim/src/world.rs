@@ -513,7 +513,12 @@ impl World {
         };
         let config = PairConfig {
             membership: Arc::new(membership),
-            paths: self.setup.paths.iter().map(|path| PathConfig { datagram_max: path.expected }).collect(),
+            paths: self
+                .setup
+                .paths
+                .iter()
+                .map(|path| PathConfig { datagram_max: path.expected, byte_rate: path.byte_rate })
+                .collect(),
             stream: self.setup.stream,
             group: GroupId(0),
             persisted: this.disk,
