@@ -7,6 +7,10 @@ use crate::datagram::{Ack, Malformed};
 use crate::ids::Micros;
 use crate::record::{Record, Run, Runs, Shared, kinds};
 
+/// How long changes may wait without a pause before the mirror is no longer called proven. A single one
+/// that a busy owner or a full window holds back for a turn is nothing: a handover waits for it.
+const LATE: Micros = Micros::from_millis(50);
+
 impl Stream {
     /// Takes in the body of an ack.
     ///
@@ -133,6 +137,7 @@ impl Stream {
         self.advance(now);
         let waits = self.waits() > 0;
         self.lead.waiting_since = waits.then(|| self.lead.waiting_since.unwrap_or(now));
+        self.lead.late = self.lead.waiting_since.is_some_and(|at| now.since(at) >= LATE);
     }
 
     /// When `turn` and `transmit` must be called at the latest.

@@ -119,15 +119,13 @@ impl Answers {
 impl Stream {
     /// The active node's sums: each is compared at once, or said to be busy.
     pub(super) fn digests(&mut self, seq: u64, body: &[u8]) {
-        // A table that is not counted, or not settled, says nothing, and is asked again.
-        if self.follow.counting.is_some() || self.follow.has_strays() {
-            return;
-        }
         let Some((token, level, sums)) = read_digests(body, seq) else {
             self.counters.skipped += 1;
             return;
         };
         let applied = self.follow.window.applied_through();
+        // A table that is not counted, or not settled, says nothing, not even that something is equal.
+        let later = self.follow.counting.is_some() || self.follow.has_strays();
         for sum in sums {
             let mine = match level {
                 Level::Group => match u8::try_from(sum.number) {
@@ -136,7 +134,9 @@ impl Stream {
                 },
                 Level::Bucket => self.table.bucket(sum.number),
             };
-            let verdict = if mine.sum == sum.sum {
+            let verdict = if later {
+                Verdict::Later
+            } else if mine.sum == sum.sum {
                 Verdict::Equal
             } else if applied >= sum.last && mine.last < seq {
                 // Everything that the sum covers is applied, and nothing that it does not cover.

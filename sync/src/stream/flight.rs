@@ -26,7 +26,8 @@ const LEAST_RECORDS: u32 = 8;
 const REORDERED: u64 = 16;
 const FIRST_TIMEOUT: Micros = Micros::from_millis(100);
 const LEAST_TIMEOUT: Micros = Micros::from_millis(20);
-const LONGEST_TIMEOUT: Micros = Micros::from_millis(250);
+/// Longer than any round trip that is reckoned with: before it is measured, the first answer must have come.
+const LONGEST_TIMEOUT: Micros = Micros::from_secs(5);
 /// How long an owner may take for what arrived.
 const STUCK: Micros = Micros::from_secs(2);
 
@@ -79,7 +80,10 @@ pub(super) struct Flight {
     grown: u32,
     /// Losses below this number were answered by the last cut.
     cut_until: u64,
+    /// Smoothed, and how far samples are from it.
     rtt: Option<(u64, u64)>,
+    /// The next sample is of this datagram or a later one: one a round trip, so that a stall counts once.
+    sampled_until: u64,
     ack_delay: Micros,
     /// Timeouts since something was acknowledged.
     backoff: u32,
@@ -113,6 +117,7 @@ impl Flight {
             grown: 0,
             cut_until: 0,
             rtt: None,
+            sampled_until: 0,
             ack_delay,
             backoff: 0,
             probing: false,
@@ -155,7 +160,7 @@ impl Flight {
         let base = self.rtt.map_or(FIRST_TIMEOUT, |(smooth, spread)| {
             Micros(smooth + 4 * spread).after(self.ack_delay).max(LEAST_TIMEOUT)
         });
-        Micros(base.0 << self.backoff.min(8)).min(LONGEST_TIMEOUT.max(base))
+        Micros(base.0 << self.backoff.min(8)).min(LONGEST_TIMEOUT)
     }
 
     /// Records that a datagram may have so that the partner's fullest ring can take it: never none.
@@ -241,7 +246,10 @@ impl Flight {
         }
         if let Some((seq, at)) = newest {
             self.acked = self.acked.max(seq);
-            self.measure(now.since(at).0);
+            if seq >= self.sampled_until {
+                self.sampled_until = self.next_seq();
+                self.measure(now.since(at).0.min(LONGEST_TIMEOUT.0));
+            }
             self.backoff = 0;
             self.progress_at = now;
             self.grow(settled);
@@ -258,13 +266,16 @@ impl Flight {
         self.probing = false;
     }
 
+    /// As in RFC 6298, but quick to believe that it is shorter: what a stall of this node or of an owner
+    /// said of the path is soon forgotten.
     fn measure(&mut self, sample: u64) {
         self.rtt = Some(match self.rtt {
             None => (sample, sample / 2),
-            Some((smooth, spread)) => {
-                let spread = (3 * spread + smooth.abs_diff(sample)) / 4;
-                ((7 * smooth + sample) / 8, spread)
+            Some((smooth, spread)) if sample < smooth => {
+                let smooth = u64::midpoint(smooth, sample);
+                (smooth, u64::midpoint(spread, smooth - sample))
             }
+            Some((smooth, spread)) => ((7 * smooth + sample) / 8, (3 * spread + (sample - smooth)) / 4),
         });
     }
 
@@ -296,8 +307,8 @@ impl Flight {
     /// The oldest datagram that must be given up by now. The caller takes its names, then asks again and,
     /// when there is none left, calls [`Flight::forget_lost`].
     pub fn next_lost(&mut self, now: Micros) -> Option<Lost> {
-        let patience = self.round_trip();
-        let patience = Micros(patience.0 + (patience.0 / 4).max(1_000));
+        let (smooth, spread) = self.rtt.unwrap_or((FIRST_TIMEOUT.0, 0));
+        let patience = Micros(smooth + (smooth / 4).max(spread).max(1_000));
         let overtaken = self.acked.saturating_sub(REORDERED);
         let at = (self.front..).zip(self.sent.iter()).take_while(|&(seq, _)| seq <= overtaken).position(
             |(seq, sent)| sent.fate == Fate::UnderWay && seq > self.received && now.since(sent.at) > patience,
@@ -386,5 +397,64 @@ impl Flight {
     /// Drops the names of what was given up, and raises the floor.
     pub fn forget_lost(&mut self) {
         self.drop_settled();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn acked(flight: &mut Flight, seq: u64, now: Micros) {
+        let ack = Ack { cumulative: Seq(seq), window: 4_096, bitmap: &[], runs: &[] };
+        flight.acknowledge(&ack, seq, now);
+    }
+
+    /// Each millisecond a datagram that is acknowledged at once.
+    fn quick(flight: &mut Flight, datagrams: u64, mut now: Micros) -> Micros {
+        for _ in 0..datagrams {
+            flight.commit(now);
+            acked(flight, flight.next_seq() - 1, now.after(Micros(300)));
+            now = now.after(Micros(1_000));
+        }
+        now
+    }
+
+    #[test]
+    fn a_stall_is_forgotten_within_some_round_trips() {
+        let mut flight = Flight::new(Micros(500));
+        let mut now = quick(&mut flight, 20, Micros(0));
+        assert_eq!(flight.timeout(), LEAST_TIMEOUT);
+        (0..16).for_each(|_| flight.commit(now));
+        let first = flight.next_seq() - 16;
+        now = now.after(Micros::from_secs(60));
+        // This node was stopped, and finds all acks at once: that is one sample.
+        (first..first + 16).for_each(|seq| acked(&mut flight, seq, now));
+        assert!(flight.timeout() <= LONGEST_TIMEOUT);
+        assert_eq!(flight.round_trip().as_millis(), 625);
+        quick(&mut flight, 12, now);
+        assert!(flight.timeout() <= Micros::from_millis(25), "{:?}", flight.timeout());
+    }
+
+    #[test]
+    fn a_round_trip_of_seconds_is_found_out() {
+        let mut flight = Flight::new(Micros(500));
+        let (mut now, mut sent) = (Micros(0), VecDeque::new());
+        for _ in 0..64 {
+            if flight.may_send() {
+                sent.push_back((flight.next_seq(), now.after(Micros::from_secs(4))));
+                flight.commit(now);
+            }
+            now = sent.front().map_or(flight.deadline(), |&(_, at)| flight.deadline().min(at));
+            while let Some((seq, _)) = sent.pop_front_if(|(_, at)| *at <= now) {
+                acked(&mut flight, seq, now);
+                flight.encourage();
+            }
+            if now >= flight.deadline() {
+                flight.time_out(now);
+                while flight.next_timed_out().is_some() {}
+                flight.forget_lost();
+            }
+        }
+        assert_eq!(flight.round_trip(), Micros::from_secs(4));
     }
 }

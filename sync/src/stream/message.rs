@@ -95,6 +95,8 @@ pub(super) enum Verdict {
     Differs,
     /// Not comparable now.
     Busy,
+    /// Nothing is comparable now: ask again in a while.
+    Later,
 }
 
 impl Verdict {
@@ -103,6 +105,7 @@ impl Verdict {
             Self::Equal => 0,
             Self::Differs => 1,
             Self::Busy => 2,
+            Self::Later => 3,
         }
     }
 
@@ -110,6 +113,7 @@ impl Verdict {
         match raw {
             0 => Self::Equal,
             1 => Self::Differs,
+            3 => Self::Later,
             _ => Self::Busy,
         }
     }
@@ -471,6 +475,11 @@ mod tests {
         let body = check("verdicts", &write_verdicts(5, Level::Group, &verdicts));
         let (token, level, read) = read_verdicts(&body).unwrap();
         assert_eq!((token, level, read.collect::<Vec<_>>()), (5, Level::Group, verdicts.to_vec()));
+
+        let later = [(1, Verdict::Later)];
+        let body = write_verdicts(5, Level::Bucket, &later);
+        let (_, _, read) = read_verdicts(body.bytes()).unwrap();
+        assert_eq!(read.collect::<Vec<_>>(), later);
 
         let body = check("mentioned", &write_mentioned(7, 1_920));
         assert_eq!(read_mentioned(&body), Some((7, 1_920)));

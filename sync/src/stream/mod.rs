@@ -207,11 +207,7 @@ impl Stream {
     fn new_partner(&mut self, now: Micros) {
         match self.role {
             Role::Leading => self.begin_bulk(now),
-            Role::Following => {
-                self.table.forget_sequence();
-                self.next_epoch();
-                self.follow.restart(self.epoch, self.table.total().1);
-            }
+            Role::Following => self.begin_sequence(),
             Role::Resting => {}
         }
     }

@@ -20,6 +20,8 @@ use crate::record::Delete;
 /// Deletes that wait to be sent, at most; what does not fit is asked about by bucket.
 pub(super) const MAX_BACKLOG: usize = 1 << 13;
 
+/// A partner without sessions gets all of them in a bulk if there are so many: else digests do as well.
+const WORTH_A_BULK: u32 = 16;
 /// Refused sessions that are tried to find out whether it is worth while.
 const FEW: usize = 16;
 /// Refused sessions that are tried at once.
@@ -57,6 +59,8 @@ pub(super) struct Task {
 pub(super) struct Leader {
     pub flight: Flight,
     pub phase: Phase,
+    /// The partner has not said yet whether it holds anything of the table that is counted as sent.
+    pub assumed: bool,
     /// Changed sessions: of the suspension, or that the partner has already.
     pub refresh: Marks,
     /// Sessions of lost datagrams.
@@ -95,6 +99,8 @@ pub(super) struct Leader {
     pub source_waits: u32,
     /// Since when changes wait without a pause.
     pub waiting_since: Option<Micros>,
+    /// That is so long that the partner cannot be called up to date.
+    pub late: bool,
     /// Something is left over from the last call.
     pub hurry: bool,
     pub retry_at: Micros,
@@ -146,6 +152,7 @@ impl Leader {
         Self {
             flight: Flight::new(config.ack_delay),
             phase: Phase::Alone,
+            assumed: false,
             refresh: Marks::new(handles),
             lost: Marks::new(handles),
             repair: Marks::new(handles),
@@ -168,6 +175,7 @@ impl Leader {
             drained: false,
             source_waits: 0,
             waiting_since: None,
+            late: false,
             hurry: true,
             retry_at: now,
             resync_credit: Credit::new(now),
@@ -202,6 +210,7 @@ impl Stream {
         self.lead.retry_at = now;
         if self.partner.is_some() {
             self.lead.phase = Phase::Count(0);
+            self.lead.assumed = true;
             self.lead.task = None;
             self.show(Mirror::Partial);
         } else {
@@ -225,6 +234,7 @@ impl Stream {
         self.lead.clear_marks();
         self.abandon_flight();
         self.lead.phase = Phase::Bulk(0);
+        self.lead.assumed = false;
         self.lead.hurry = true;
         let bytes = self.counters.bytes_sent;
         self.lead.task = Some(Task { since: now, bulk: true, buckets: 0, sessions: 0, bytes });
@@ -321,6 +331,7 @@ impl Stream {
             return;
         }
         self.lead.phase = Phase::Proven;
+        self.lead.assumed = false;
         self.lead.hurry = true;
         let Some(task) = self.lead.task.take() else { return };
         let (sessions, took) = (u32::try_from(task.sessions).unwrap_or(u32::MAX), now.since(task.since));
@@ -363,8 +374,15 @@ impl Stream {
         self.lead.retrying = true;
     }
 
-    /// The standby says what it has. One that lost its completeness unseen from here gets a new proof.
+    /// The standby says what it has. One that lost its completeness unseen from here gets a new proof, one
+    /// that turns out to be empty gets everything: it started anew before this node was active.
     pub(super) fn standby_has(&mut self, have: &Have, acked: u64, now: Micros) {
+        let empty = have.mirror == Mirror::None && have.sessions == 0;
+        // While it counts, it says that it holds something, and no number.
+        self.lead.assumed &= have.sessions == 0;
+        if self.lead.assumed && empty && self.table.total().1 >= WORTH_A_BULK {
+            return self.begin_bulk(now);
+        }
         let before = self.lead.life.replace(have.life);
         let discarded = before.is_some_and(|life| life != have.life);
         let told = self.lead.mark.is_none() && self.lead.mark_sent.is_some_and(|(seq, _)| seq <= acked);

@@ -19,6 +19,9 @@ const MAX_RECORDS: u32 = 1_024;
 pub(super) const MAX_SESSIONS: u16 = 255;
 /// Datagrams that are applied between two acks, at most.
 const ACK_EVERY: u32 = 16;
+/// A partner of which only datagrams come that are below what was taken, so many and for so long, is not
+/// where it said that it was.
+const ASTRAY: (u32, Micros) = (4, Micros::from_secs(1));
 /// An ack that said less room than this is followed by another one when there is more.
 const LITTLE_ROOM: u32 = 1_024;
 
@@ -36,6 +39,8 @@ pub(super) struct Follower {
     room: u32,
     room_told: u32,
     ack_delay: Micros,
+    /// Datagrams that came too late, and since when nothing else came.
+    late: Option<(u32, Micros)>,
     /// Something is left over from the last turn.
     pub hurry: bool,
     /// Handles below this are counted; nothing when all are.
@@ -67,6 +72,7 @@ impl Follower {
             room: 0,
             room_told: 0,
             ack_delay: config.ack_delay,
+            late: None,
             hurry: false,
             counting: None,
             count_tries: 0,
@@ -91,6 +97,7 @@ impl Follower {
         self.naks.clear();
         self.answers.clear();
         self.marked_at = 0;
+        self.late = None;
         self.mirror = if held > 0 { Mirror::Partial } else { Mirror::None };
     }
 
@@ -202,11 +209,30 @@ impl Stream {
         self.settle_floor(floor);
         self.follow.ack_by(now.after(self.config.ack_delay));
         match admission {
-            Admission::Late => self.counters.refused_late += 1,
+            Admission::Late => self.came_late(now),
             Admission::Ahead => self.counters.refused_ahead += 1,
             Admission::Take => self.take(now, &prefix, bytes, records, deletes, sink),
         }
         Ok(())
+    }
+
+    /// One datagram that lied about the floor would have everything refused that comes after it: a sequence
+    /// of which nothing but late datagrams come is begun anew, wherever it is.
+    fn came_late(&mut self, now: Micros) {
+        self.counters.refused_late += 1;
+        let (count, since) = self.follow.late.unwrap_or((0, now));
+        self.follow.late = Some((count + 1, since));
+        if count >= ASTRAY.0 && now.since(since) >= ASTRAY.1 {
+            self.counters.astray += 1;
+            self.begin_sequence();
+        }
+    }
+
+    /// Forgets where the partner's sequence is. What is held stays, and is to be proven again.
+    pub(super) fn begin_sequence(&mut self) {
+        self.table.forget_sequence();
+        self.next_epoch();
+        self.follow.restart(self.epoch, self.table.total().1);
     }
 
     fn is_of_this_stream(&mut self, prefix: &Prefix) -> bool {
@@ -261,6 +287,7 @@ impl Stream {
             self.counters.refused_room += 1;
             return;
         };
+        self.follow.late = None;
         self.counters.datagrams_received += 1;
         self.counters.records_received += u64::from(records);
         self.follow.room = self.follow.room.saturating_sub(u32::from(handed));

@@ -129,6 +129,8 @@ pub struct Counters {
     pub displaced: u64,
     /// Datagrams refused: here before, or below the floor.
     pub refused_late: u64,
+    /// Times that the partner's sequence was begun anew, since nothing but late datagrams came.
+    pub astray: u64,
     /// Datagrams refused: further ahead than a sender may be.
     pub refused_ahead: u64,
     /// Datagrams refused: an owner's ring was full.

@@ -358,7 +358,8 @@ impl Stream {
         self.lead.hurry = readings == 0;
     }
 
-    /// Leading: the partner holds everything, and what changed since is on its way.
+    /// Leading: the partner holds everything, and what changed since is on its way. What is on its way is
+    /// not there: before the role is handed over, [`Stream::flushed`] must be true as well.
     #[must_use]
     pub fn proven(&self) -> bool {
         let told = self.lead.mark.is_none_or(|mirror| mirror == Mirror::Complete);
@@ -370,7 +371,7 @@ impl Stream {
             && !self.lead.retrying
             && self.lead.mend.wanted.is_empty()
             && self.lead.unknown.is_empty()
-            && self.lead.waiting_since.is_none()
+            && !self.lead.late
     }
 
     /// Leading: every change that the source had when it was last asked is applied by its owner there.
@@ -382,6 +383,7 @@ impl Stream {
             && self.walked().is_none()
             && self.lead.phase != Phase::Alone
             && self.waits() == 0
+            && self.lead.refused.is_empty()
             && self.lead.flight.sessions() + self.lead.flight.deletes() == 0
     }
 }

@@ -153,6 +153,7 @@ impl Verify {
                 self.moved = true;
                 marks.clear(number);
             }
+            (_, Verdict::Later) => self.troubled = true,
             (Level::Group, Verdict::Busy) if self.busy[number as usize] < PATIENCE => {
                 self.busy[number as usize] += 1;
                 self.troubled = true;

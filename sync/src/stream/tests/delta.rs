@@ -110,6 +110,53 @@ fn a_stream_that_is_only_called_when_it_is_due_settles_and_rests() {
     assert!(steps < 5_000, "{steps}");
 }
 
+/// Nothing that is sent may be called lost before an answer can come.
+#[test]
+fn b_28_a_path_of_seconds_carries_the_stream() {
+    for delay_ms in [150, 400, 2_000] {
+        let mut pair = Pair::new(256, 13);
+        pair.channel.delay = Micros::from_millis(delay_ms);
+        for number in 0..100 {
+            pair.nodes[0].sessions.touch(number);
+        }
+        pair.start();
+        pair.until(60_000, settled);
+        let before = pair.nodes[0].stream.status(pair.now).counters;
+        for number in 100..110 {
+            pair.nodes[0].sessions.touch(number);
+            pair.run(delay_ms);
+        }
+        pair.until(10_000, settled);
+        pair.assert_equal();
+        let counters = pair.nodes[0].stream.status(pair.now).counters;
+        assert_eq!((counters.timeouts, counters.datagrams_lost), (before.timeouts, before.datagrams_lost));
+    }
+}
+
+/// A follower that cannot compare yet says so: nobody waits for an answer that does not come.
+#[test]
+fn x_03_digests_of_a_table_that_is_being_counted_are_asked_again_soon() {
+    let mut pair = Pair::new(256, 14);
+    (0..100).for_each(|number| assert!(pair.nodes[0].sessions.touch(number)));
+    pair.start();
+    pair.until(500, settled);
+    // A round trip of a second was measured, and stands.
+    pair.channel.delay = Micros::from_millis(500);
+    pair.nodes[0].sessions.touch(1);
+    pair.run(1_500);
+    pair.channel.delay = Micros(50);
+    let slot = pair.nodes[1].sessions.index[&super::table::key(7)];
+    pair.nodes[1].sessions.busy.insert(slot);
+    pair.nodes[1].stream.follow(super::pair::term(4), pair.now);
+    pair.lead(1, 5);
+    pair.lead(0, 6);
+    pair.run(40);
+    assert!(!settled(&pair), "the count has not come past a busy owner");
+    pair.nodes[1].sessions.busy.clear();
+    pair.until(200, settled);
+    pair.assert_equal();
+}
+
 #[test]
 fn b_16_a_shared_path_is_not_flooded() {
     let mut pair = Pair::with(20_000, 12, Config { byte_rate: 1_000_000, ..Config::default() });

@@ -71,6 +71,39 @@ fn a_sequence_that_jumps_is_followed_without_growth() {
     assert_eq!((counters.refused_ahead, counters.refused_late), (3, 0));
 }
 
+/// A partner that once says a floor far above what it sends would be refused for ever.
+#[test]
+fn a_floor_that_jumps_stops_the_stream_for_a_moment_only() {
+    for jump in [300, 5_000, 1 << 40] {
+        let mut pair = Pair::new(64, 1);
+        pair.nodes[0].sessions.touch(1);
+        pair.start();
+        pair.until(200, settled);
+        let node = &mut pair.nodes[1];
+        assert_eq!(node.stream.data(pair.now, &prefix(jump, jump), &mut node.sessions), Ok(()));
+        pair.lenient = true;
+        pair.nodes[0].sessions.touch(2);
+        pair.until(5_000, |pair| settled(pair) && pair.nodes[1].sessions.len() == 2);
+        pair.assert_equal();
+        assert_eq!(pair.nodes[1].stream.status(pair.now).counters.astray, 1);
+    }
+}
+
+/// A network that delivers everything twice, and the second time in one go.
+#[test]
+fn late_copies_do_not_begin_a_sequence_anew() {
+    let mut pair = Pair::new(64, 1);
+    pair.start();
+    pair.until(200, settled);
+    let copies: Vec<_> = (1..200).map(|seq| prefix(seq, seq)).collect();
+    let node = &mut pair.nodes[1];
+    for body in copies.iter().chain(&copies) {
+        assert_eq!(node.stream.data(pair.now, body, &mut node.sessions), Ok(()));
+    }
+    let counters = node.stream.status(pair.now).counters;
+    assert!(counters.refused_late >= 199 && counters.astray == 0, "{counters:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 

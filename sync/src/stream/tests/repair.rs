@@ -105,6 +105,20 @@ fn b_25_the_same_partner_is_repaired_and_a_new_one_gets_everything() {
     assert!(matches!(pair.nodes[0].events[..], [Event::BulkBegan, Event::BulkDone { sessions: 3_000, .. }]));
 }
 
+/// The partner lost its memory while this node was not active yet: it is known, and empty.
+#[test]
+fn b_25_a_partner_that_started_anew_before_this_node_was_active_gets_everything() {
+    let mut pair = filled(4_096, 3_000);
+    pair.restart(0, 2);
+    pair.lead(1, 3);
+    let settled = |pair: &Pair| pair.nodes[1].stream.proven() && pair.nodes[1].stream.flushed();
+    pair.until(1_000, settled);
+    pair.assert_equal();
+    let sent = pair.nodes[1].stream.status(pair.now).counters.sent;
+    assert_eq!((sent.bulk.records, sent.repair.records), (3_000, 0));
+    assert!(matches!(pair.nodes[1].events[..], [Event::BulkBegan, Event::BulkDone { sessions: 3_000, .. }]));
+}
+
 #[test]
 fn x_05_a_bulk_goes_on_where_a_cut_stopped_it() {
     let mut pair = Pair::new(50_000, 6);
@@ -343,6 +357,23 @@ fn x_03_an_operator_can_ask_for_proof_and_for_everything() {
     pair.until(500, settled);
     assert!(matches!(pair.nodes[0].events[1..], [Event::BulkBegan, Event::BulkDone { sessions: 3_000, .. }]));
     pair.assert_equal();
+}
+
+/// What waits for a moment is under way; what waits for long is not protected.
+#[test]
+fn x_16_a_change_that_waits_a_turn_is_no_reason_to_refuse_a_switchover() {
+    let mut pair = filled(64, 10);
+    pair.nodes[0].sessions.touch(3);
+    let slot = pair.nodes[0].sessions.index[&super::table::key(3)];
+    pair.nodes[0].sessions.busy.insert(slot);
+    for _ in 0..30 {
+        pair.run(1);
+        assert!(pair.nodes[0].stream.proven() && !pair.nodes[0].stream.flushed());
+    }
+    pair.run(40);
+    assert!(!pair.nodes[0].stream.proven());
+    pair.nodes[0].sessions.busy.clear();
+    pair.until(100, settled);
 }
 
 #[test]
