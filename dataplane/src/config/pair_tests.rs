@@ -116,7 +116,7 @@ fn what_is_left_out_of_a_pair_has_its_default() {
 #[test]
 fn paths_are_numbered_links_first() {
     let keys = Keys::new("paths");
-    let config = parsed(&keys.with("lan-fallback", "lan-fallback = false"));
+    let config = parsed(&keys.with("lan-fallback =", "lan-fallback = false"));
     let paths: Vec<_> = config
         .pair_paths()
         .into_iter()
@@ -152,7 +152,7 @@ fn s_17_a_pair_without_a_way_is_refused() {
     assert_eq!(parsed(&linkless(keys.example())).pair_paths().len(), 2);
     assert_eq!(parsed(&portless(keys.example())).pair_paths().len(), 1);
     one_problem(&linkless(portless(keys.example())), "no path leads to the partner (add a [[pair.link]]");
-    let no_lan = linkless(keys.with("lan-fallback", "lan-fallback = false"));
+    let no_lan = linkless(keys.with("lan-fallback =", "lan-fallback = false"));
     one_problem(&no_lan, "session sync has no path: there is no sync link, and lan-fallback is false");
 }
 
@@ -463,8 +463,8 @@ fn a_reload_never_changes_the_pair() {
         ("takeover-incomplete", "takeover-incomplete = false", "pair.takeover-incomplete"),
         ("preempt", "preempt = true", "pair.preempt"),
         ("boot-delay-ms", "boot-delay-ms = 0", "pair.boot-delay-ms"),
-        ("lan-fallback", "lan-fallback = false", "pair.lan-fallback"),
-        ("lan-fallback", "lan-fallback-mbit = 10", "pair.lan-fallback-mbit"),
+        ("lan-fallback =", "lan-fallback = false", "pair.lan-fallback"),
+        ("lan-fallback-mbit", "lan-fallback-mbit = 10", "pair.lan-fallback-mbit"),
         ("resync-rate", "resync-rate = 70", "pair.resync-rate"),
         ("interval-ms", "interval-ms = 50", "pair.heartbeat.interval-ms"),
         ("misses", "misses = 4", "pair.heartbeat.misses"),
