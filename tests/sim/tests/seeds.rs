@@ -5,12 +5,6 @@ use sim::{random, run};
 /// Courses of one share.
 const SHARE: u64 = 1_250;
 
-/// Courses that are known to go wrong, each a defect of the stream or of the decision maker that is not
-/// mended yet: after a deep mix of stalls and refusals the tables are equal and are not proven so (3059, 5025),
-/// a mirror is called proven with one session too many (6976, 8989), an acknowledgement never comes (9632).
-/// Whoever mends one takes it out: the test insists on exactly these.
-const KNOWN: [u64; 5] = [3_059, 5_025, 6_976, 8_989, 9_632];
-
 fn share(number: u64) {
     let mut failed = Vec::new();
     let (mut events, mut overlap) = (0, 0);
@@ -29,9 +23,7 @@ fn share(number: u64) {
         }
     }
     println!("{SHARE} seeds, {events} events, both forwarded for {overlap} us at most (in a partition)");
-    let range = number * SHARE..(number + 1) * SHARE;
-    let known: Vec<u64> = KNOWN.into_iter().filter(|seed| range.contains(seed)).collect();
-    assert_eq!(failed, known, "each line above names a course and the command that repeats it");
+    assert!(failed.is_empty(), "each line above names a course and the command that repeats it: {failed:?}");
     assert!(events > SHARE * 1_000, "the courses became trivial: {events} events");
 }
 
