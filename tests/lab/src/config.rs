@@ -126,20 +126,20 @@ action = "allow"
         config.overlay(&text)?;
         for network in Network::BOTH {
             let own = network.node_address(node);
-            config.set_port(network.name(), "node-address", &own.to_string())?;
+            config.set_port(network.name(), "node-address", own.to_string())?;
             let partner = network.node_address(node.partner());
-            config.set_port(network.name(), "partner-address", &partner.to_string())?;
+            config.set_port(network.name(), "partner-address", partner.to_string())?;
         }
         Ok(config)
     }
 
     /// Sets a key of a port.
-    pub fn set_port(&mut self, port: &str, key: &str, value: &str) -> Result<()> {
+    pub fn set_port(&mut self, port: &str, key: &str, value: impl Into<Value>) -> Result<()> {
         let ports = self.table.get_mut("port").and_then(Value::as_array_mut).into_iter().flatten();
         let named = |table: &&mut Table| table.get("name").and_then(Value::as_str) == Some(port);
         let found = ports.filter_map(Value::as_table_mut).find(named);
         let table = found.ok_or_else(|| LabError::Config(format!("there is no port {port}")))?;
-        table.insert(key.into(), Value::String(value.into()));
+        table.insert(key.into(), value.into());
         Ok(())
     }
 
@@ -182,6 +182,15 @@ action = "allow"
         }
         self.table.insert("rule".into(), Value::Array(rules));
         Ok(())
+    }
+
+    /// Takes the rules of these names out.
+    pub fn drop_rules(&mut self, names: &[&str]) {
+        if let Some(rules) = self.table.get_mut("rule").and_then(Value::as_array_mut) {
+            rules.retain(|rule| {
+                rule.get("name").and_then(Value::as_str).is_none_or(|name| !names.contains(&name))
+            });
+        }
     }
 
     /// Where the daemon shall listen for `ha-ctl`.
@@ -268,6 +277,8 @@ mod tests {
         config.rules_first("[[rule]]\nname = \"x\"\naction = \"drop\"\n").unwrap();
         assert_eq!(rule_names(&config), ["x", BLOCK_RULE, ALLOW_RULE]);
         assert!(config.rules_first("[node]\nname = \"b\"\n").is_err());
+        config.drop_rules(&["x", "y"]);
+        assert_eq!(rule_names(&config), [BLOCK_RULE, ALLOW_RULE]);
     }
 
     #[test]

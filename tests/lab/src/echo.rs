@@ -227,6 +227,11 @@ impl Connections {
         Ok(Self { streams: opened.map_err(LabError::io(format!("connect to {to}")))? })
     }
 
+    /// Connections that were opened elsewhere.
+    pub fn of(streams: Vec<StdStream>) -> Self {
+        Self { streams }
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.streams.len()

@@ -11,7 +11,13 @@
 //! traffic, and neither hears the other. (A node that is cut off from everything is a different case, `cut
 //! lan-a` with `cut wan-a`: it knows it.)
 
-use std::{fs, os::unix::process::CommandExt, path::PathBuf, process::Stdio, time::Duration};
+use std::{
+    fs,
+    os::unix::process::CommandExt,
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use rustix::process::Signal;
 
@@ -26,7 +32,7 @@ use crate::{
     node::{Node, find_program},
     process::ProcessRef,
     state::{LabState, RUN_DIR},
-    topology::{Host, Network, SyncLink},
+    topology::{Host, Network, SyncLink, VIRTUAL_MAC},
 };
 
 /// A cable of a pair's lab.
@@ -155,6 +161,32 @@ pub fn keep_apart(apart: bool) -> Result<()> {
     let lines: String =
         ports.map(|port| format!("link set {port} type bridge_slave isolated {word}\n")).collect();
     netns::batch(Host::Switch, &lines)
+}
+
+/// Holds the hosts at a node: the switches send the virtual MAC's frames there, whoever announces it. In a
+/// split this says on which side the hosts are.
+pub fn hold_hosts(node: Host) -> Result<()> {
+    lead_hosts(node, &["static", "sticky"])
+}
+
+/// Lets announcements move the hosts again. Until one does, they are where this says.
+pub fn leave_hosts(node: Host) -> Result<()> {
+    lead_hosts(node, &["dynamic"])
+}
+
+fn lead_hosts(node: Host, kind: &[&str]) -> Result<()> {
+    for network in Network::BOTH {
+        let mut command = Command::new("bridge");
+        command.args(["-n", Host::Switch.namespace(), "fdb", "replace", VIRTUAL_MAC]);
+        command.args(["dev", &network.node_port(node), "master"]).args(kind);
+        exec::check(&mut command, exec::SHORT)?;
+    }
+    Ok(())
+}
+
+/// Sets the MTU of a node's end of a sync link: what is larger it neither sends nor takes.
+pub fn set_mtu(link: SyncLink, node: Host, bytes: u16) -> Result<()> {
+    netns::batch(node, &format!("link set {} mtu {bytes}\n", link.name()))
 }
 
 /// An impaired link, as it is kept on disk: `lab fault` adds to what an earlier call has set.

@@ -32,6 +32,7 @@ pub mod pairview;
 pub mod picture;
 pub mod probe;
 pub mod process;
+pub mod raw;
 pub mod report;
 pub mod servers;
 pub mod ssh;
