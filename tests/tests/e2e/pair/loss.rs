@@ -126,3 +126,77 @@ fn a_full_disk_for_logs_changes_nothing() {
     tests::eventually("role of b", "active".to_owned(), || bench.role(Host::B));
     assert_eq!(tcp.wait_alive_since(Instant::now(), Duration::from_secs(15)), 20, "{:?}", tcp.members());
 }
+
+/// Both sync links lose three frames of ten, in both directions.
+fn lossy_links(length: Duration) {
+    let mut bench =
+        PairBench::with(LabOptions::pair(PairSettings { sync_links: 2, ..PairSettings::default() }));
+    let _server = EchoServer::start(Host::Server, ECHO).unwrap();
+    let streams = Streams::start(&StreamKind::ALL, Duration::from_millis(1)).unwrap();
+    bench.wait_equal(4);
+    let mark = Mark::now();
+    for link in SyncLink::ALL {
+        faults::impair(link, Impairment { loss: 30.0, ..Impairment::default() }).unwrap();
+    }
+    let started = Instant::now();
+    while started.elapsed() < length {
+        drop(tests::connections(Family::V6, ECHO, 10));
+        thread::sleep(Duration::from_millis(250));
+    }
+    assert_eq!(bench.roles(), ("active".into(), "standby".into()));
+    for host in Host::NODES {
+        let names = bench.event_names(host, mark);
+        assert!(!names.contains("role_changed") && !names.contains("peer_gone"), "{names:?}");
+        assert!(!names.contains("bulk_began"), "what is lost is sent again, not everything: {names:?}");
+    }
+    let mut kept = tests::connections(Family::V4, ECHO, 20);
+    bench.wait_ready(Host::A);
+    bench.wait_equal(24);
+    for (kind, missing) in streams.finish() {
+        assert!(missing.is_empty(), "{kind:?}: {missing:?}");
+    }
+    lab::demo::pair::kill_active(bench.lab(), Host::A).unwrap();
+    assert_eq!(kept.round(1), 20);
+}
+
+#[test]
+fn s_21_three_lost_heartbeats_of_ten_move_no_role() {
+    lossy_links(Duration::from_secs(15));
+}
+
+#[test]
+#[ignore = "minutes: make soak"]
+fn s_21_three_lost_heartbeats_of_ten_move_no_role_in_minutes() {
+    lossy_links(Duration::from_secs(300));
+}
+
+/// The sync link is the only way between the nodes, and it is slow: this is what the delay is for.
+#[test]
+fn b_28_heartbeats_that_are_late_by_less_than_the_limit_are_no_death() {
+    let settings = PairSettings { interval_ms: 1_000, misses: 6, ..PairSettings::default() };
+    let options = LabOptions::pair(settings).overlay("[pair]\nlan-fallback = false\nboot-delay-ms = 2000\n");
+    let mut bench = PairBench::with(options);
+    let _server = EchoServer::start(Host::Server, ECHO).unwrap();
+    let mut open = tests::connections(Family::V4, ECHO, 20);
+    assert_eq!(open.round(0), 20);
+    bench.wait_equal(20);
+    faults::keep_apart(true).unwrap();
+    let mark = Mark::now();
+    let slow = Impairment { delay_ms: 2_000, reordering: 20.0, ..Impairment::default() };
+    faults::impair(SyncLink::FIRST, slow).unwrap();
+    // The step to the delay is the worst of it: nothing is heard for an interval and two seconds.
+    thread::sleep(Duration::from_secs(9));
+    assert_eq!(bench.roles(), ("active".into(), "standby".into()));
+    for host in Host::NODES {
+        let names = bench.event_names(host, mark);
+        assert!(!names.contains("role_changed") && !names.contains("peer_gone"), "{names:?}");
+    }
+    let mut late = tests::connections(Family::V6, ECHO, 10);
+    assert_eq!((open.round(1), late.round(1)), (20, 10));
+    let deadline = Instant::now() + Duration::from_secs(12);
+    while bench.count(Host::B, &[]) < 30 {
+        assert!(Instant::now() < deadline, "b has {} sessions of 30", bench.count(Host::B, &[]));
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(bench.roles(), ("active".into(), "standby".into()));
+}

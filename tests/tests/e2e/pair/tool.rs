@@ -154,3 +154,69 @@ fn b_32_b_33_a_session_that_is_ended_on_command_says_what_its_ends_were_told() {
         tests::eventually("open at the server", 0, || server.open());
     }
 }
+
+/// The paths of all keys of a document; what several elements of a list have counts once.
+fn keys(value: &Value, path: &str, into: &mut std::collections::BTreeSet<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                let path = format!("{path}.{key}");
+                keys(value, &path, into);
+                into.insert(path);
+            }
+        }
+        Value::Array(elements) => elements.iter().for_each(|element| keys(element, path, into)),
+        _ => {}
+    }
+}
+
+#[test]
+fn s_20_both_nodes_answer_with_the_same_keys_and_one_alone_leaves_out_its_partners() {
+    let mut bench = PairBench::up();
+    let _server = EchoServer::start(Host::Server, ECHO).unwrap();
+    let mut open = tests::connections(Family::V4, ECHO, 5);
+    bench.wait_equal(5);
+    bench.wait_ready(Host::A);
+    let of = |bench: &mut PairBench, host, arguments: &[&str]| {
+        let mut all = std::collections::BTreeSet::new();
+        keys(&ask(bench, host, arguments), "", &mut all);
+        all
+    };
+    // What only the one who sends, or only the one who forwards, can know; and lists that may be empty.
+    let own = |key: &String| {
+        [
+            ".pair.word.lease_ms",
+            ".pair.sync.last_bulk",
+            ".pair.sync.progress",
+            ".pair.sync.verified",
+            ".pair.rejected.",
+            ".rules.last_hit_ms",
+            ".pair.alarms.",
+        ]
+        .iter()
+        .any(|own| key.starts_with(own))
+    };
+    for arguments in
+        [&["status"][..], &["sessions"], &["counters"], &["rules"], &["neighbours"], &["routes"], &["events"]]
+    {
+        let (a, b) = (of(&mut bench, Host::A, arguments), of(&mut bench, Host::B, arguments));
+        let differ: Vec<_> = a.symmetric_difference(&b).filter(|key| !own(key)).collect();
+        assert_eq!(differ, Vec::<&String>::new(), "{arguments:?}");
+        assert!(a.len() > 3, "{arguments:?}: {a:?}");
+    }
+    let both = of(&mut bench, Host::B, &["status"]);
+    bench.kill(Host::A);
+    tests::eventually("role of b", "active".to_owned(), || bench.role(Host::B));
+    // Role and view are told by two threads: the one may be a turn ahead.
+    tests::eventually("partner", Value::Null, || {
+        ask(&mut bench, Host::B, &["status"])["pair"]["partner"].clone()
+    });
+    let alone = of(&mut bench, Host::B, &["status"]);
+    assert!(
+        both.contains(".pair.partner.role") && !alone.iter().any(|key| key.starts_with(".pair.partner")),
+        "{alone:?}"
+    );
+    let compared = bench.operator(Host::B).run(&["compare"]);
+    assert!(compared.is_err(), "there is nothing to compare with: {compared:?}");
+    assert_eq!(open.round(1), 5);
+}
