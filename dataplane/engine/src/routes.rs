@@ -2,7 +2,7 @@
 //!
 //! Longest-prefix match as of RFC 1812 §5.2.4.3, both families, built once per snapshot (decision 7) and
 //! read on the new-session path: no allocation, a few cache lines. Whether a gateway can be reached is the
-//! configuration's question; [`Routes::resolve_port`] answers it.
+//! configuration's question.
 
 pub(crate) mod lpm;
 
@@ -158,11 +158,6 @@ impl Routes {
         if value == 0 { None } else { self.hops.get(value as usize) }
     }
 
-    /// The port on whose link `gateway` is, `None` if it is on none: then it cannot be a gateway.
-    pub fn resolve_port(&self, gateway: Addr) -> Option<PortId> {
-        self.lookup(gateway).filter(|hit| hit.next_hop == gateway).map(|hit| hit.port)
-    }
-
     /// All routes, by prefix.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Route> {
         self.routes.iter()
@@ -285,15 +280,6 @@ mod tests {
             assert_eq!(routes.lookup(addr(dst)), None, "{dst}");
         }
         assert_eq!(Routes::build(&[]).unwrap().lookup(addr("10.1.0.1")), None);
-    }
-
-    #[test]
-    fn only_a_neighbour_can_be_a_gateway() {
-        let routes = Routes::build(&lab()).unwrap();
-        assert_eq!(routes.resolve_port(addr("10.2.0.254")), Some(PortId(1)));
-        assert_eq!(routes.resolve_port(addr("fd00:1::7")), Some(PortId(0)));
-        assert_eq!(routes.resolve_port(addr("10.3.0.1")), None); // itself behind a gateway
-        assert_eq!(Routes::build(&[]).unwrap().resolve_port(addr("10.2.0.254")), None);
     }
 
     #[test]
