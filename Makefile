@@ -9,7 +9,7 @@ ifneq ($(SUDO),)
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := sudo --preserve-env
 endif
 
-.PHONY: help demo demo-single test soak measure bench lint fmt build loom e2e clean-lab
+.PHONY: help demo demo-single test soak measure bench guard lint fmt build loom e2e clean-lab
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -30,7 +30,7 @@ test: lint loom ## everything: format, lints, loom models, unit, property and en
 
 soak: programs ## what takes long: lossy links for minutes, the demo twenty times, the simulator over many seeds
 	cargo build --workspace --bins --locked
-	cargo nextest run -p tests --run-ignored only --no-fail-fast
+	cargo nextest run --profile soak -p tests --run-ignored only --no-fail-fast
 	set -o pipefail; for run in $$(seq 20); do $(SUDO) $(TARGET)/release/lab demo --picture $(TARGET)/takeover.svg --json | tail -n 1 || exit 1; done
 	cargo run --release --locked -p sim -- --seeds $(or $(SEEDS),1000000) --from $(or $(FROM),10000) --seconds $(or $(SOAK_SECONDS),1800)
 
@@ -49,8 +49,13 @@ e2e: ## only the end-to-end suite
 loom: ## only the loom models
 	scripts/loom
 
-bench: ## the criterion benches
-	cargo bench -p perf
+bench: ## what it costs, beside the machine's ceiling and what was promised: a table, in about ten minutes
+	cargo build --release --locked -p perf
+	$(SUDO) $(TARGET)/release/perf run $(BENCH_ARGS)
+
+guard: ## instructions of the hot paths against the committed baseline
+	cargo build --release --locked -p perf
+	$(TARGET)/release/perf guard
 
 lint: ## format check and clippy, warnings are errors
 	cargo fmt --all --check
