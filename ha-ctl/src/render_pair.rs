@@ -4,8 +4,8 @@ use crate::format::{bytes, count, duration, endpoint, percent_of, permille, utc}
 use crate::render::{clean, line, table};
 use crate::top::View;
 use proto::{
-    Compared, Event, Lease, Ordered, PairNode, PairPath, PairStatus, Role, SwitchedOver, SyncStatus,
-    Terminated, Transfer, Verified,
+    Compared, Event, Lease, Ordered, PairNode, PairPath, PairStatus, PartnerState, Role, SwitchedOver,
+    SyncStatus, Terminated, Transfer, Verified,
 };
 
 /// The pair's lines of `ha-ctl status`: a name and a text each.
@@ -15,10 +15,14 @@ pub fn pair_facts(pair: &PairStatus) -> Vec<(&'static str, String)> {
         ("here", format!("{}, {}", node(&pair.own), lease(pair))),
         (
             "partner",
-            pair.partner.as_ref().map_or_else(
-                || "not heard".to_owned(),
-                |partner| format!("{}, mirror {}", node(partner), partner.mirror),
-            ),
+            match (&pair.partner, pair.partner_state) {
+                (Some(partner), state) => {
+                    let leaving = if state == PartnerState::Restarting { ", stops on purpose" } else { "" };
+                    format!("{}, mirror {}{leaving}", node(partner), partner.mirror)
+                }
+                (None, PartnerState::Restarting) => "restarting: it stopped on purpose".to_owned(),
+                (None, _) => "not heard".to_owned(),
+            },
         ),
     ];
     facts.extend(sync_facts(&pair.sync, &pair.paths));

@@ -50,6 +50,7 @@ fn a_pair() -> PairStatus {
         term: 4,
         own: a_node(0, Role::Active),
         partner: Some(a_node(1, Role::Standby)),
+        partner_state: PartnerState::Here,
         differs: vec![],
         word: RoleWord { forwards: true, lease: Lease::Running, lease_ms: Some(270) },
         paths: vec![a_path("sync0", PathKind::SyncLink, true), a_path("lan", PathKind::DataPort, true)],
@@ -306,4 +307,18 @@ fn x_22_top_shows_what_happened_between_two_looks() {
     assert_eq!((view.interval_ms, view.rates, view.workers[0].packets_per_s), (None, None, None));
     now.pair.as_mut().unwrap().partner = None;
     assert!(top(&View::new(None, &now)).starts_with("a: active, partner not heard, term 4\n"));
+}
+
+#[test]
+fn s_17_a_planned_restart_is_not_an_absence() {
+    let partner = |pair: &PairStatus| {
+        let facts = pair_facts(pair);
+        facts.into_iter().find(|(name, _)| *name == "partner").unwrap().1
+    };
+    let leaving = PairStatus { partner_state: PartnerState::Restarting, ..a_pair() };
+    assert!(partner(&leaving).ends_with(", stops on purpose"), "{}", partner(&leaving));
+    let gone = PairStatus { partner: None, ..leaving };
+    assert_eq!(partner(&gone), "restarting: it stopped on purpose");
+    let absent = PairStatus { partner_state: PartnerState::Absent, ..gone };
+    assert_eq!(partner(&absent), "not heard");
 }

@@ -9,7 +9,7 @@ use crate::pair::Event;
 use std::collections::VecDeque;
 use sync::heartbeat::Difference;
 use sync::ids::PathId;
-use sync::membership::{Notice, Refusal, Role};
+use sync::membership::{Loss, Notice, Refusal, Role};
 
 /// Events remembered.
 const MEMORY: usize = 1_000;
@@ -101,8 +101,10 @@ impl Happenings {
     fn alarm(&mut self, event: &Event) {
         let Event::Notice(notice) = event else { return };
         let (raised, ended): (Option<Notice>, &[&'static str]) = match notice {
-            Notice::SyncLost
-            | Notice::PeerGone
+            Notice::PeerGone(Loss::Maintenance) => (None, &[]),
+            Notice::SyncLost(_)
+            | Notice::PeerGone(Loss::Failure)
+            | Notice::PeerAbsent
             | Notice::ConflictBothActive
             | Notice::Differs(_)
             | Notice::TermNotPersisted
@@ -113,7 +115,13 @@ impl Happenings {
             Notice::SyncBack => (None, &["hasync_connection_failed_timeout"]),
             Notice::PeerBack => (
                 None,
-                &["peer_gone", "takeover_stale_mirror", "takeover_incomplete_mirror", "takeover_vetoed"],
+                &[
+                    "peer_gone",
+                    "peer_absent",
+                    "takeover_stale_mirror",
+                    "takeover_incomplete_mirror",
+                    "takeover_vetoed",
+                ],
             ),
             Notice::ContestWon => (None, &["conflict_both_peers_active"]),
             Notice::RoleChanged { to: Role::Active, .. } => (None, &["lease_expired", "takeover_vetoed"]),
@@ -257,6 +265,20 @@ fn of_notice(notice: &Notice, paths: &[PairPath]) -> Words {
             let what = if down { "carries no heartbeats any more" } else { "carries heartbeats" };
             (level, format!("{} {what}", path_name(*path, paths)))
         }
+        Notice::PeerGone(loss) => {
+            fields.push(("reason", loss.name().to_owned()));
+            match loss {
+                Loss::Failure => (Level::Error, "the partner is silent on all paths".to_owned()),
+                Loss::Maintenance => (Level::Warning, "the partner stopped on purpose".to_owned()),
+            }
+        }
+        Notice::SyncLost(loss) => {
+            fields.push(("reason", loss.name().to_owned()));
+            let level = if *loss == Loss::Failure { Level::Error } else { Level::Warning };
+            let text = "no path carries session sync although the partner lives: its copy of the sessions \
+                        grows stale";
+            (level, text.to_owned())
+        }
         Notice::OwnStall(away) => {
             fields.push(("ms", away.as_millis().to_string()));
             (Level::Warning, format!("this node stood still for {} ms", away.as_millis()))
@@ -286,13 +308,10 @@ fn of_notice(notice: &Notice, paths: &[PairPath]) -> Words {
 
 fn plain(notice: &Notice) -> (Level, String) {
     let (level, text) = match notice {
-        Notice::PeerGone => (Level::Error, "the partner is silent on all paths"),
+        Notice::PeerLeaving => (Level::Info, "the partner is about to stop on purpose"),
+        Notice::PeerAbsent => (Level::Error, "the partner stopped on purpose and did not come back"),
         Notice::PeerBack => (Level::Info, "the partner is heard again"),
         Notice::PeerRestarted => (Level::Warning, "the partner restarted"),
-        Notice::SyncLost => (
-            Level::Error,
-            "no path carries session sync although the partner lives: its copy of the sessions grows stale",
-        ),
         Notice::SyncBack => (Level::Info, "session sync has a path again"),
         Notice::ConflictBothActive => (Level::Error, "both nodes are active"),
         Notice::ContestWon => (Level::Warning, "both nodes were active: this one stays so"),
@@ -353,11 +372,33 @@ mod tests {
             happenings.take(&Event::Notice(notice), &[]);
             happenings.alarms().to_vec()
         };
-        assert_eq!(tell(Notice::SyncLost), ["hasync_connection_failed_timeout"]);
-        assert_eq!(tell(Notice::SyncLost), ["hasync_connection_failed_timeout"]);
-        assert_eq!(tell(Notice::PeerGone), ["hasync_connection_failed_timeout", "peer_gone"]);
+        let failure = Loss::Failure;
+        assert_eq!(tell(Notice::SyncLost(failure)), ["hasync_connection_failed_timeout"]);
+        assert_eq!(tell(Notice::SyncLost(failure)), ["hasync_connection_failed_timeout"]);
+        assert_eq!(tell(Notice::PeerGone(failure)), ["hasync_connection_failed_timeout", "peer_gone"]);
         assert_eq!(tell(Notice::SyncBack), ["peer_gone"]);
         assert_eq!(tell(Notice::PeerBack), [""; 0]);
+    }
+
+    #[test]
+    fn n_12_what_was_announced_is_maintenance_and_raises_no_alarm_until_it_lasts() {
+        let mut happenings = Happenings::default();
+        let mut tell = |notice| {
+            happenings.take(&Event::Notice(notice), &[]);
+            let last = happenings.latest(notice.id()).unwrap();
+            (last.level, last.fields.clone(), happenings.alarms().to_vec())
+        };
+        let reason = |reason: &str| vec![("reason", reason.to_owned())];
+        let (level, fields, alarms) = tell(Notice::PeerGone(Loss::Maintenance));
+        assert_eq!((level, fields), (Level::Warning, reason("maintenance")));
+        assert_eq!(alarms, [""; 0]);
+        assert_eq!(tell(Notice::PeerAbsent).2, ["peer_absent"]);
+        assert_eq!(tell(Notice::PeerBack).2, [""; 0]);
+        let (level, fields, alarms) = tell(Notice::PeerGone(Loss::Failure));
+        assert_eq!((level, fields), (Level::Error, reason("failure")));
+        assert_eq!(alarms, ["peer_gone"]);
+        let (level, fields, _) = tell(Notice::SyncLost(Loss::Maintenance));
+        assert_eq!((level, fields), (Level::Warning, reason("maintenance")));
     }
 
     #[test]
@@ -405,10 +446,12 @@ mod tests {
             Notice::Agrees,
             Notice::PathDown(PathId(0)),
             Notice::PathUp(PathId(0)),
-            Notice::PeerGone,
+            Notice::PeerLeaving,
+            Notice::PeerGone(Loss::Failure),
+            Notice::PeerAbsent,
             Notice::PeerBack,
             Notice::PeerRestarted,
-            Notice::SyncLost,
+            Notice::SyncLost(Loss::Failure),
             Notice::SyncBack,
             Notice::ConflictBothActive,
             Notice::ContestWon,

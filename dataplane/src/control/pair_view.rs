@@ -10,7 +10,7 @@ use crate::config::{Area, PairPath, PathKind};
 use std::collections::BTreeMap;
 use sync::heartbeat::{Claim, Difference, MAX_WORKERS, Report};
 use sync::ids::{Incarnation, Micros, NodeId};
-use sync::membership::{Mirror, Role};
+use sync::membership::{Mirror, Presence, Role};
 use sync::pair::{PairStatus, PathStatus};
 use sync::stream::{Amount, Refused};
 
@@ -35,6 +35,11 @@ pub(super) fn pair(core: &Core) -> Option<proto::PairStatus> {
         own: node(settings.node, &status.own, &report, Some(status.incarnation)),
         partner: heard
             .map(|(claim, report)| node(settings.partner(), claim, report, status.partner_incarnation)),
+        partner_state: match status.presence {
+            Presence::Here => proto::PartnerState::Here,
+            Presence::Restarting => proto::PartnerState::Restarting,
+            Presence::Absent => proto::PartnerState::Absent,
+        },
         differs: heard.map(|(_, theirs)| differences(&report, theirs)).unwrap_or_default(),
         word: word(&status, now),
         paths: partner.control.paths.iter().zip(&status.paths).map(path).collect(),

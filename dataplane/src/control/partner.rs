@@ -8,13 +8,17 @@ use crate::launch::pair::PairControl;
 use crate::pair::{Event, Question};
 use std::time::{Duration, Instant};
 use sync::ids::PathId;
-use sync::membership::{Fitness, Forwarding, Monitor, Role, quality};
+use sync::membership::{Command, Fitness, Forwarding, Monitor, Role, quality};
 use sync::pair::Report;
 
 /// All data ports matter alike until weights can be configured.
 const PORT_WEIGHT: u16 = 100;
 /// How long a node that was asked to end tries to hand its role over.
 const HAND_OVER: Duration = Duration::from_secs(2);
+/// Heartbeats that tell of a planned stop: some may be lost.
+const GOODBYES: u32 = 3;
+/// The longest that a planned stop takes for them.
+const GOODBYE_MAX: Duration = Duration::from_millis(500);
 /// How long it then sends strays on.
 const STRAYS: Duration = Duration::from_millis(200);
 /// Events taken in one turn, at most.
@@ -29,13 +33,15 @@ pub struct Partner {
     /// Link states by path, as the core knows them.
     links: Vec<bool>,
     leaving: Option<Leaving>,
+    /// How long a node that has no role to hand over tells the partner that it stops.
+    goodbye: Duration,
     /// Kept for its end: the thread stops when this goes.
     pub(super) thread: Option<crate::pair::CoreThread>,
 }
 
 impl Partner {
     /// Has told nothing yet and heard nothing.
-    pub fn new(control: PairControl) -> Self {
+    pub fn new(control: PairControl, interval: Duration) -> Self {
         let links = vec![true; control.paths.len()];
         Self {
             control,
@@ -44,6 +50,7 @@ impl Partner {
             fitness: None,
             links,
             leaving: None,
+            goodbye: (interval * GOODBYES).min(GOODBYE_MAX),
             thread: None,
         }
     }
@@ -54,35 +61,43 @@ impl Partner {
     }
 }
 
-/// A node that was asked to end and hands its role over first.
+/// A node that was asked to end and says so, and hands its role over if it has it.
 #[derive(Clone, Copy)]
 struct Leaving {
     until: Instant,
     /// The last event before it began.
     after: u64,
+    /// The role is on its way to the partner.
+    hands_over: bool,
 }
 
 impl Core {
-    /// Asked to end: an active node whose partner is ready hands over first, so that a planned stop costs no
-    /// packet. True when that is done, refused, not possible, or takes too long.
+    /// Asked to end: the partner is told that it is no failure, and gets the role first if it is ready and
+    /// this node has it, so that a planned stop costs no packet. True when that is done, refused, not
+    /// possible, or takes too long.
     pub(super) fn may_end(&mut self, now: Instant) -> bool {
         let Some(partner) = &mut self.partner else { return true };
         match partner.leaving {
             None => {
-                let ready = partner.control.shown.last().is_some_and(|(_, status)| {
-                    status.partner.is_some_and(|claim| claim.role == Role::Standby)
-                });
-                if partner.role != Role::Active
-                    || !ready
-                    || !partner.tell(Report::Command(sync::membership::Command::Switchover))
-                {
+                let heard = partner.control.shown.last().and_then(|(_, status)| status.partner);
+                let Some(claim) = heard.filter(|_| partner.tell(Report::Command(Command::Leave))) else {
                     return true;
-                }
-                tracing::info!(event = "handing-over", "asked to end: the partner gets the role first");
-                partner.leaving = Some(Leaving { until: now + HAND_OVER, after: partner.happenings.last() });
+                };
+                let hands_over = partner.role == Role::Active
+                    && claim.role == Role::Standby
+                    && partner.tell(Report::Command(Command::Switchover));
+                let after = partner.happenings.last();
+                let until = if hands_over {
+                    tracing::info!(event = "handing-over", "asked to end: the partner gets the role first");
+                    now + HAND_OVER
+                } else {
+                    now + partner.goodbye
+                };
+                partner.leaving = Some(Leaving { until, after, hands_over });
                 false
             }
             Some(Leaving { until, .. }) if now >= until => true,
+            Some(Leaving { hands_over: false, .. }) => false,
             Some(Leaving { after, .. }) if partner.role == Role::Active => {
                 let told = |name| partner.happenings.latest(name).is_some_and(|event| event.id > after);
                 told("switchover_refused") || told("switchover_lapsed")

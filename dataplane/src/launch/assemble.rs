@@ -159,7 +159,7 @@ pub fn assemble(materials: Materials) -> Result<Assembly, LaunchError> {
                 clock,
             }
             .make()?;
-            (Some(core), Some(PartnerLink::new(control)))
+            (Some(core), Some(PartnerLink::new(control, settings.heartbeat.interval())))
         }
         _ => (None, None),
     };

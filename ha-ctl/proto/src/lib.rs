@@ -35,8 +35,8 @@ pub use error::{Error, ErrorCode};
 pub use frame::{FrameError, LineBuffer, Response, to_line};
 pub use pair::{
     Alarm, Compared, ComparedLine, Event, Events, Lease, Level, Mirror, Ordered, PairKeys, PairNode,
-    PairPath, PairStatus, PathKind, Progress, RefusedSessions, Rejected, RoleWord, SentRecords, SwitchedOver,
-    SyncState, SyncStatus, TerminateResult, Terminated, TerminatedRow, Transfer, Verified,
+    PairPath, PairStatus, PartnerState, PathKind, Progress, RefusedSessions, Rejected, RoleWord, SentRecords,
+    SwitchedOver, SyncState, SyncStatus, TerminateResult, Terminated, TerminatedRow, Transfer, Verified,
 };
 pub use request::{
     AddressFilter, Command, DEFAULT_SESSION_ROWS, EventsArgs, ForceArgs, ForcedRole, MAX_EVENTS,

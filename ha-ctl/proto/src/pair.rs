@@ -17,6 +17,9 @@ pub struct PairStatus {
     /// What the partner said last; absent while it is not heard.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partner: Option<PairNode>,
+    /// Whether the partner is there.
+    #[serde(default)]
+    pub partner_state: PartnerState,
     /// What differs and must not: `wire-version`, `configuration`, or areas of it by name.
     pub differs: Vec<String>,
     /// What the workers go by.
@@ -32,6 +35,22 @@ pub struct PairStatus {
     pub rejected: Vec<Rejected>,
     /// Alarms that stand.
     pub alarms: Vec<Alarm>,
+}
+
+/// Whether the partner is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PartnerState {
+    /// It is heard.
+    Here,
+    /// It said that it would stop, or did so not long ago.
+    Restarting,
+    /// It is not heard.
+    Absent,
+    /// One that this client does not know, or that its daemon does not tell.
+    #[default]
+    #[serde(other)]
+    Unknown,
 }
 
 /// A node of the pair.

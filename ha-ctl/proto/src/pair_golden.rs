@@ -72,6 +72,7 @@ fn s_20_the_pair() {
         term: 4,
         own: a_node(0, Role::Active),
         partner: Some(a_node(1, Role::Standby)),
+        partner_state: PartnerState::Here,
         differs: vec!["rules".into()],
         word: RoleWord { forwards: true, lease: Lease::Running, lease_ms: Some(270) },
         paths: vec![PairPath {
@@ -92,7 +93,7 @@ fn s_20_the_pair() {
     };
     let wire = json!({
         "id": 7, "term": 4, "own": a_node_on_the_wire(0, "active"), "partner": a_node_on_the_wire(1, "standby"),
-        "differs": ["rules"],
+        "partner_state": "here", "differs": ["rules"],
         "word": {"forwards": true, "lease": "running", "lease_ms": 270},
         "paths": [{"name": "sync0", "kind": "sync-link", "up": true, "link": true, "carries_sync": true,
             "in_use": true, "heard_ms": 40, "rtt_us": 310, "datagram_bytes": 1472}],
@@ -166,6 +167,7 @@ fn words_of_newer_daemons_are_unknown_and_no_error() {
         serde_json::from_str("\"of-the-future\"").unwrap()
     }
     assert_eq!(read::<Mirror>(), Mirror::Unknown);
+    assert_eq!(read::<PartnerState>(), PartnerState::Unknown);
     assert_eq!(read::<SyncState>(), SyncState::Unknown);
     assert_eq!(read::<Lease>(), Lease::Unknown);
     assert_eq!(read::<PathKind>(), PathKind::Unknown);

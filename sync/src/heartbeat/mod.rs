@@ -77,6 +77,8 @@ pub struct Claim {
     pub preferred: bool,
     /// Whether an operator forced it to be active.
     pub forced_active: bool,
+    /// Whether it is about to stop on purpose, to come back or not.
+    pub leaving: bool,
     /// How good its copy of the sessions is.
     pub mirror: Mirror,
     /// 0..=100, how fit it is.

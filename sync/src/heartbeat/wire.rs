@@ -25,6 +25,9 @@ const VOTES: u8 = 1 << 5;
 const CONTESTS: u8 = 1 << 6;
 const CONTEST_ABLE: u8 = 1 << 7;
 
+/// Flags of the second layout; unknown ones are skipped.
+const LEAVING: u8 = 1;
+
 /// Why bytes are no heartbeat.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
 pub enum DecodeError {
@@ -86,7 +89,8 @@ struct Wire {
 #[repr(C)]
 struct More {
     areas_known: u8,
-    reserved: [u8; 3],
+    flags: u8,
+    reserved: [u8; 2],
     areas: [U32; MAX_AREAS],
 }
 
@@ -158,7 +162,11 @@ impl Heartbeat {
             node: NodeId(wire.node),
             path: PathId(wire.path),
             group: GroupId(wire.group),
-            beat: Beat { said: wire.said.into(), echo: wire.echo.into(), claim: claim(&wire)? },
+            beat: Beat {
+                said: wire.said.into(),
+                echo: wire.echo.into(),
+                claim: claim(&wire, more.as_ref())?,
+            },
             report: Report {
                 wire_version: wire.wire_version.get(),
                 wire_oldest: wire.wire_oldest.get(),
@@ -180,7 +188,8 @@ impl More {
         let told = heartbeat.report.areas.as_slice();
         let mut areas = [U32::ZERO; MAX_AREAS];
         areas.iter_mut().zip(told).for_each(|(place, hash)| place.set(*hash));
-        Self { areas_known: told.len() as u8, reserved: [0; 3], areas }
+        let flags = if heartbeat.beat.claim.leaving { LEAVING } else { 0 };
+        Self { areas_known: told.len() as u8, flags, reserved: [0; 2], areas }
     }
 
     fn areas(&self) -> Result<AreaHashes, DecodeError> {
@@ -205,7 +214,7 @@ fn flags(claim: &Claim) -> u8 {
     .fold(0, |flags, (set, bit)| if set { flags | bit } else { flags })
 }
 
-fn claim(wire: &Wire) -> Result<Claim, DecodeError> {
+fn claim(wire: &Wire, more: Option<&More>) -> Result<Claim, DecodeError> {
     let set = |bit| wire.flags & bit != 0;
     if wire.quality > 100 || wire.contest_quality > 100 {
         return Err(DecodeError::Invalid("quality"));
@@ -223,6 +232,7 @@ fn claim(wire: &Wire) -> Result<Claim, DecodeError> {
         fenced: set(FENCED),
         preferred: set(PREFERRED),
         forced_active: set(FORCED_ACTIVE),
+        leaving: more.is_some_and(|more| more.flags & LEAVING != 0),
         mirror: Mirror::from_wire(wire.mirror).ok_or(DecodeError::Invalid("mirror state"))?,
         quality: wire.quality,
         phase: Phase::from_wire(wire.phase, phase_term, Micros(wire.phase_until.get()))
@@ -285,6 +295,7 @@ mod tests {
                     fenced: true,
                     preferred: false,
                     forced_active: true,
+                    leaving: true,
                     mirror: Mirror::Complete,
                     quality: 63,
                     phase: Phase::Grant { term: Term::new(11).unwrap(), until: Micros(258) },
@@ -326,7 +337,7 @@ mod tests {
     #[test]
     fn x_18_what_a_layout_appended_stays_where_it_is() {
         let bytes = sample().encode();
-        assert_eq!(&bytes[300..308], &[3, 0, 0, 0, 0xa0, 0xa1, 0xa2, 0xa3]);
+        assert_eq!(&bytes[300..308], &[3, 1, 0, 0, 0xa0, 0xa1, 0xa2, 0xa3]);
         assert_eq!(&bytes[308..316], &[0xb0, 0xb1, 0xb2, 0xb3, 0xc0, 0xc1, 0xc2, 0xc3]);
         assert_eq!(&bytes[316..], &[0; 20]);
     }
@@ -338,6 +349,7 @@ mod tests {
         bytes[0] = 1;
         let mut expected = sample();
         expected.report.areas = AreaHashes::default();
+        expected.beat.claim.leaving = false;
         for length in [FIRST_WIRE_SIZE, WIRE_SIZE] {
             assert_eq!(Heartbeat::decode(&bytes[..length]), Ok(expected.clone()), "{length}");
         }

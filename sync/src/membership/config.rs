@@ -37,6 +37,8 @@ pub struct Config {
     pub recover_limit: Micros,
     /// After that long without a sign a partner is no longer counted on: the lease becomes infinite.
     pub forget: Micros,
+    /// How long a partner that stopped on purpose is taken to restart.
+    pub restart_limit: Micros,
     /// Whether a node without a complete mirror takes over from a dead active node.
     pub takeover_incomplete: bool,
     /// What becomes of the mirror when the active node restarts.
@@ -104,6 +106,7 @@ impl Config {
             boot_delay: Micros::from_secs(3),
             recover_limit: Micros::from_secs(1),
             forget: Micros::from_secs(30),
+            restart_limit: Micros::from_secs(120),
             takeover_incomplete: true,
             on_active_restart: OnActiveRestart::Reclaim,
             swap_on_quality: true,

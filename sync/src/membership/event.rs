@@ -88,6 +88,8 @@ pub enum Command {
     ForceStandby,
     /// Back to the rules.
     Unforce,
+    /// This node is about to stop: the partner is told that it is no failure.
+    Leave,
 }
 
 /// What is to be done.
@@ -163,6 +165,37 @@ pub enum Cause {
     Followed,
 }
 
+/// Why something of the partner is gone (N-12).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Loss {
+    /// Nobody said that it would go.
+    Failure,
+    /// The partner had announced that it would stop.
+    Maintenance,
+}
+
+impl Loss {
+    /// The name that operators see.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Failure => "failure",
+            Self::Maintenance => "maintenance",
+        }
+    }
+}
+
+/// The partner, as far as its being there goes (S-17).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Presence {
+    /// It is heard.
+    Here,
+    /// It announced that it would stop, or did so not long ago.
+    Restarting,
+    /// It is not heard.
+    Absent,
+}
+
 /// Why a switchover is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Refusal {
@@ -202,14 +235,18 @@ pub enum Notice {
     PathDown(PathId),
     /// A path carries heartbeats.
     PathUp(PathId),
+    /// The partner says that it is about to stop.
+    PeerLeaving,
     /// The partner is silent on all paths.
-    PeerGone,
+    PeerGone(Loss),
+    /// The partner stopped on purpose, and has not come back for so long that it does not restart.
+    PeerAbsent,
     /// The partner is heard again.
     PeerBack,
     /// The partner restarted.
     PeerRestarted,
     /// No path carries session sync while the partner lives.
-    SyncLost,
+    SyncLost(Loss),
     /// Session sync has a path again.
     SyncBack,
     /// Both nodes are active.
@@ -252,10 +289,12 @@ impl Notice {
             Self::RoleChanged { .. } => "role_changed",
             Self::PathDown(_) => "path_down",
             Self::PathUp(_) => "path_up",
-            Self::PeerGone => "peer_gone",
+            Self::PeerLeaving => "peer_leaving",
+            Self::PeerGone(_) => "peer_gone",
+            Self::PeerAbsent => "peer_absent",
             Self::PeerBack => "peer_back",
             Self::PeerRestarted => "peer_restarted",
-            Self::SyncLost => "hasync_connection_failed_timeout",
+            Self::SyncLost(_) => "hasync_connection_failed_timeout",
             Self::SyncBack => "hasync_connection_restored",
             Self::ConflictBothActive => "conflict_both_peers_active",
             Self::ContestWon => "conflict_resolved",

@@ -144,6 +144,7 @@ impl State {
             path.forget_peer();
         }
         self.partner_ready = false;
+        self.peer_leaving = false;
         self.proven = false;
         self.contest = None;
         // Its first heartbeats need our echo: answer at once.

@@ -42,7 +42,7 @@ mod tests;
 
 pub use config::{Config, ConfigError, OnActiveRestart};
 pub use contest::{ACTIVITY_FACTOR, Contender, Standing, first_wins};
-pub use event::{Cause, Command, Effect, Event, Fitness, Forwarding, Notice, Refusal};
+pub use event::{Cause, Command, Effect, Event, Fitness, Forwarding, Loss, Notice, Presence, Refusal};
 pub use merge::{MergeVerdict, StaleVerdict, after_stale_takeover, merge};
 pub use quality::{Monitor, quality};
 #[doc(hidden)]

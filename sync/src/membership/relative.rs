@@ -87,6 +87,7 @@ impl State {
             &mut state.sync_lost_since,
             &mut state.fenced,
             &mut state.better_since,
+            &mut state.restart_until,
         ];
         optional.into_iter().flatten().for_each(ours);
         if let Stage::Recovering(until) = &mut state.stage {

@@ -2,7 +2,7 @@
 
 use super::config::Config;
 use super::contest::Standing;
-use super::event::{Cause, Command, Effect, Event, Fitness, Forwarding, Notice};
+use super::event::{Cause, Command, Effect, Event, Fitness, Forwarding, Loss, Notice, Presence};
 use super::handover::Handover;
 use super::{Mirror, Role};
 use crate::heartbeat::{Beat, Claim, Difference, Echo, Path};
@@ -64,6 +64,12 @@ pub struct State {
     pub(super) paths: Vec<Path>,
     pub(super) last_credit: Option<Micros>,
     pub(super) peer_gone: bool,
+    /// This node is about to stop.
+    pub(super) leaving: bool,
+    /// The partner said that it would stop.
+    pub(super) peer_leaving: bool,
+    /// Until when a partner that stopped on purpose is taken to restart.
+    pub(super) restart_until: Option<Micros>,
     /// The difference that the operator knows of.
     pub(super) told_difference: Option<Difference>,
     /// The partner may take over when this node falls silent, as far as this node knows.
@@ -126,6 +132,9 @@ impl State {
             paths,
             last_credit: None,
             peer_gone: true,
+            leaving: false,
+            peer_leaving: false,
+            restart_until: None,
             told_difference: None,
             partner_ready: false,
             ready_since: None,
@@ -244,6 +253,16 @@ impl State {
         self.heard_view().map(|view| &view.beat.claim)
     }
 
+    /// Whether the partner is there.
+    #[must_use]
+    pub fn presence(&self) -> Presence {
+        match (self.peer_alive(), self.peer_leaving) {
+            (_, true) => Presence::Restarting,
+            (true, false) => Presence::Here,
+            (false, false) => Presence::Absent,
+        }
+    }
+
     /// The heartbeat for a path, as of now. `None` for a path that is not configured.
     #[must_use]
     pub fn beat(&self, path: PathId, now: Micros) -> Option<Beat> {
@@ -340,6 +359,7 @@ impl State {
             Event::Command(Command::ForceActive) => self.forced = Some(true),
             Event::Command(Command::ForceStandby) => self.forced = Some(false),
             Event::Command(Command::Unforce) => self.forced = None,
+            Event::Command(Command::Leave) => self.leaving = true,
         }
         None
     }
@@ -370,6 +390,10 @@ impl State {
             effects.push(Effect::Notice(differs.map_or(Notice::Agrees, Notice::Differs)));
         }
         let claim = beat.claim;
+        if claim.leaving && !self.peer_leaving {
+            effects.push(Effect::Notice(Notice::PeerLeaving));
+        }
+        self.peer_leaving = claim.leaving;
         self.partner_ready = claim.may_take_over;
         self.seen = self.seen.max(claim.seen);
         if claim.role == Role::Active {
@@ -419,7 +443,14 @@ impl State {
         let gone = !self.peer_alive();
         if gone != self.peer_gone && (!gone || self.silent_for(now) >= self.config.dead()) {
             self.peer_gone = gone;
-            effects.push(Effect::Notice(if gone { Notice::PeerGone } else { Notice::PeerBack }));
+            self.restart_until = (gone && self.peer_leaving).then(|| now.after(self.config.restart_limit));
+            let notice = if gone { Notice::PeerGone(self.loss()) } else { Notice::PeerBack };
+            effects.push(Effect::Notice(notice));
+        }
+        if self.restart_until.is_some_and(|until| now >= until) {
+            self.restart_until = None;
+            self.peer_leaving = false;
+            effects.push(Effect::Notice(Notice::PeerAbsent));
         }
         if self.silent_for(now) >= self.config.forget {
             self.partner_ready = false;
@@ -446,8 +477,12 @@ impl State {
         }
         if self.sync_lost_since.is_some() && self.peer_alive() && now >= self.sync_alarm_at {
             self.sync_alarm_at = now.after(self.config.alarm_every);
-            effects.push(Effect::Notice(Notice::SyncLost));
+            effects.push(Effect::Notice(Notice::SyncLost(self.loss())));
         }
+    }
+
+    fn loss(&self) -> Loss {
+        if self.peer_leaving { Loss::Maintenance } else { Loss::Failure }
     }
 
     /// Whether the partner spoke elsewhere after sync had lost its last path. One that dies falls silent on
@@ -492,6 +527,8 @@ impl State {
             && self.fitness.config_valid
             && self.forced != Some(false)
             && !self.yields
+            // An active node stays what it is until it has handed over.
+            && (!self.leaving || self.stage == Stage::Active)
             && !matches!(self.stage, Stage::Recovering(_))
     }
 
@@ -511,6 +548,7 @@ impl State {
             fenced,
             preferred: self.config.preferred,
             forced_active: self.forced == Some(true),
+            leaving: self.leaving,
             mirror: if follows { self.mirror } else { Mirror::None },
             quality,
             phase: self.handover.phase(),

@@ -191,6 +191,7 @@ impl Pair {
             word: self.state.role_word(),
             mirror: self.state.mirror(),
             proven: self.state.role() == Role::Active && self.stream.proven(),
+            presence: self.state.presence(),
             partner_report: partner.and(self.partner_report.clone()),
             partner_incarnation: partner.and(self.confirmed),
             partner,

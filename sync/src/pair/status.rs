@@ -5,7 +5,7 @@ use crate::heartbeat::{Claim, Report};
 use crate::ids::{Incarnation, Term};
 use crate::keys;
 use crate::lease::RoleWord;
-use crate::membership::{Mirror, Role};
+use crate::membership::{Mirror, Presence, Role};
 use crate::seal::Rejections;
 use crate::stream;
 
@@ -28,6 +28,8 @@ pub struct PairStatus {
     pub mirror: Mirror,
     /// On the active node: the partner's copy is proven equal.
     pub proven: bool,
+    /// Whether the partner is there.
+    pub presence: Presence,
     /// What the partner claims.
     pub partner: Option<Claim>,
     /// The rest of the partner's last heartbeat.

@@ -5,7 +5,7 @@ use super::*;
 use crate::heartbeat::{AreaHashes, Areas, Report as Description};
 use crate::ids::{Incarnation, NodeId, PairId, SessionHandle};
 use crate::keys::{Entropy, Identity, PublicKey, SecretKey, Timing};
-use crate::membership::{Command, Mirror, Refusal, Role};
+use crate::membership::{Command, Loss, Mirror, Refusal, Role};
 use crate::record::{Addresses, Key, Lifetime, Record, RuleRef, Session, Tuple};
 use crate::stream::{Applied, Ended, Outcome, Reading, Tag};
 use std::collections::VecDeque;
@@ -328,7 +328,7 @@ fn b_16_the_stream_moves_to_another_path_only_if_that_may_carry_it() {
     world.run(1_000);
     assert_eq!(world.roles(), [Role::Active, Role::Standby], "no takeover");
     let notices = &world.pairs[0].1.notices;
-    assert!(notices.contains(&Notice::SyncLost), "{notices:?}");
+    assert!(notices.contains(&Notice::SyncLost(Loss::Failure)), "{notices:?}");
     assert_eq!(world.pairs[1].0.state().mirror(), Mirror::Stale);
     world.command(0, Command::Switchover);
     let refused = Notice::SwitchoverRefused(Refusal::NotInSync);

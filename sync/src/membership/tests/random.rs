@@ -26,6 +26,7 @@ fn any_claim() -> impl Strategy<Value = Claim> {
                 fenced: flags[2],
                 preferred: flags[3],
                 forced_active: flags[4],
+                leaving: flags[0] && !flags[1],
                 mirror: Mirror::from_wire(mirror).unwrap(),
                 quality,
                 phase: Phase::from_wire(phase, t(reserve), Micros(u64::from(until))).unwrap(),

@@ -508,3 +508,77 @@ fn x_13_a_difference_is_told_once_within_a_second_and_so_is_its_end() {
     assert!(pair.notices(A).contains(&"pair_agrees"), "{:?}", pair.notices(A));
     assert!(!pair.notices(B).contains(&"pair_agrees"), "the new life never heard of it");
 }
+
+fn told(pair: &Pair, node: usize, notice: Notice) -> bool {
+    pair.nodes[node].effects.iter().any(|(_, effect)| *effect == Effect::Notice(notice))
+}
+
+#[test]
+fn s_17_n_12_a_standby_that_stops_on_purpose_is_restarting_and_no_failure() {
+    let mut pair = Pair::at_work();
+    assert_eq!(pair.state(A).presence(), Presence::Here);
+    pair.event(B, Event::Command(Command::Leave));
+    pair.run(150);
+    assert_eq!((pair.notices(A), pair.state(A).presence()), (vec!["peer_leaving"], Presence::Restarting));
+    // Nobody hands the role to a node that is about to stop.
+    pair.event(A, Event::Command(Command::Switchover));
+    assert!(told(&pair, A, Notice::SwitchoverRefused(Refusal::PartnerUnfit)));
+    pair.kill(B);
+    pair.run(1_000);
+    assert!(told(&pair, A, Notice::PeerGone(Loss::Maintenance)));
+    assert_eq!(pair.state(A).presence(), Presence::Restarting);
+    assert!(pair.state(A).forwards(pair.state(A).last_step));
+    pair.start(B);
+    pair.run(1_000);
+    assert_eq!(pair.state(A).presence(), Presence::Here);
+    assert!(told(&pair, A, Notice::PeerBack) && !told(&pair, A, Notice::PeerAbsent));
+    // The next end is one that nobody announced.
+    pair.clear();
+    pair.kill(B);
+    pair.run(1_000);
+    assert!(told(&pair, A, Notice::PeerGone(Loss::Failure)));
+    assert_eq!(pair.state(A).presence(), Presence::Absent);
+}
+
+#[test]
+fn s_17_a_restart_that_never_ends_becomes_an_absence() {
+    let mut pair = Pair::at_work();
+    pair.event(B, Event::Command(Command::Leave));
+    pair.run(150);
+    pair.kill(B);
+    pair.run(119_000);
+    assert_eq!(pair.state(A).presence(), Presence::Restarting);
+    pair.run(3_000);
+    assert_eq!(pair.state(A).presence(), Presence::Absent);
+    assert!(told(&pair, A, Notice::PeerAbsent));
+}
+
+#[test]
+fn n_12_an_active_node_that_stops_on_purpose_hands_over_and_does_not_get_the_role_back() {
+    let mut pair = Pair::at_work_with(|config| config.preempt = true);
+    pair.event(A, Event::Command(Command::Leave));
+    pair.event(A, Event::Command(Command::Switchover));
+    pair.run(500);
+    assert_eq!(pair.role(B), Some(Active));
+    assert_eq!(pair.changes(B), [(Standby, Active, Cause::Grant)]);
+    pair.run(20_000);
+    assert_eq!(pair.role(B), Some(Active), "preferred, and still not asked");
+    pair.kill(A);
+    pair.run(1_000);
+    assert!(told(&pair, B, Notice::PeerGone(Loss::Maintenance)));
+    assert_eq!(pair.overlaps, []);
+}
+
+#[test]
+fn n_12_a_lost_sync_path_of_a_partner_that_leaves_is_maintenance() {
+    for (leaves, loss) in [(false, Loss::Failure), (true, Loss::Maintenance)] {
+        let mut pair = Pair::at_work();
+        if leaves {
+            pair.event(B, Event::Command(Command::Leave));
+            pair.run(150);
+        }
+        pair.cut[SYNC] = [true; 2];
+        pair.run(1_000);
+        assert!(told(&pair, A, Notice::SyncLost(loss)), "{loss:?}");
+    }
+}

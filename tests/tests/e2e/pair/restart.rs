@@ -73,6 +73,33 @@ fn n_19_a_restart_of_the_standby_leaves_the_traffic_alone() {
 }
 
 #[test]
+fn s_17_n_12_a_planned_restart_is_announced_and_no_failure() {
+    let mut bench = PairBench::up();
+    let partner = |bench: &mut PairBench, host| -> (String, bool) {
+        let status: serde_json::Value = bench.operator(host).json(&["status"]).unwrap();
+        let alarms = status["pair"]["alarms"].as_array().is_some_and(|alarms| !alarms.is_empty());
+        (status["pair"]["partner_state"].as_str().unwrap_or_default().to_owned(), alarms)
+    };
+    assert_eq!(partner(&mut bench, Host::A), ("here".to_owned(), false));
+    for (stops, stays) in [(Host::B, Host::A), (Host::A, Host::B)] {
+        let mark = Mark::now();
+        assert_eq!(bench.node(stops).stop(), lab::process::Stopped::Asked(0));
+        let gone = bench.wait_event(stays, mark, "peer_gone");
+        assert!(gone.has("reason", "maintenance"), "{gone:?}");
+        assert_eq!(partner(&mut bench, stays), ("restarting".to_owned(), false), "{stops:?} stopped");
+        assert_eq!(bench.role(stays), "active");
+        bench.start(stops);
+        tests::eventually("the partner", ("here".to_owned(), false), || partner(&mut bench, stays));
+        bench.wait_ready(stays);
+    }
+    let mark = Mark::now();
+    bench.kill(Host::A);
+    let gone = bench.wait_event(Host::B, mark, "peer_gone");
+    assert!(gone.has("reason", "failure"), "{gone:?}");
+    assert_eq!(partner(&mut bench, Host::B), ("absent".to_owned(), true));
+}
+
+#[test]
 fn nodes_that_differ_in_what_must_be_equal_say_so() {
     let options = LabOptions::pair(PairSettings::default());
     let differing = options.overlay_on(Host::B, "[timeouts]\nudp = 77\n");
@@ -85,4 +112,11 @@ fn nodes_that_differ_in_what_must_be_equal_say_so() {
         (names(&mut bench, Host::A) || names(&mut bench, Host::B)).then_some(())
     });
     assert!(differs.is_ok(), "{:?} {:?}", bench.events(Host::A, mark), bench.roles());
+    for host in [Host::A, Host::B] {
+        let named = || -> serde_json::Value {
+            let status: serde_json::Value = bench.operator(host).json(&["status"]).unwrap();
+            status["pair"]["differs"].clone()
+        };
+        tests::eventually("what differs", serde_json::json!(["timeouts"]), named);
+    }
 }
