@@ -7,6 +7,7 @@ mod forwarding;
 mod icmp;
 mod lifecycle;
 mod machinery;
+mod neighbours;
 mod operator;
 mod pair;
 mod policy;

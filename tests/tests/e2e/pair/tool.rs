@@ -220,3 +220,36 @@ fn s_20_both_nodes_answer_with_the_same_keys_and_one_alone_leaves_out_its_partne
     assert!(compared.is_err(), "there is nothing to compare with: {compared:?}");
     assert_eq!(open.round(1), 5);
 }
+
+#[test]
+fn s_17_status_tells_of_a_failed_link_and_how_far_a_bulk_is() {
+    const SESSIONS: u32 = 60_000;
+    let mut bench = PairBench::up();
+    let generator = lab::generator::Generator::new(Family::V4, SESSIONS).unwrap();
+    generator.fill(&bench.control(Host::A), SESSIONS, 40_000).unwrap();
+    bench.kill(Host::B);
+    faults::cut(Cable::Sync(SyncLink::FIRST)).unwrap();
+    let own_path = |bench: &mut PairBench| ask(bench, Host::A, &["status"])["pair"]["paths"][0].clone();
+    tests::eventually("link", Value::from(false), || own_path(&mut bench)["link"].clone());
+    assert_eq!(own_path(&mut bench)["up"], false);
+    // A long cable makes the bulk last.
+    let long = lab::forwarder::Impairment { delay_ms: 80, ..Default::default() };
+    faults::mend(Cable::Sync(SyncLink::FIRST)).unwrap();
+    faults::impair(SyncLink::FIRST, long).unwrap();
+    bench.start(Host::B);
+    let mut seen: Vec<(u64, u64)> = Vec::new();
+    let mut standby = std::collections::BTreeSet::new();
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while bench.view(Host::A).is_some_and(|view| !view.in_sync) {
+        assert!(std::time::Instant::now() < deadline, "{seen:?}");
+        let status = bench.control(Host::A).ask("status").unwrap();
+        let progress = &status["pair"]["sync"]["progress"];
+        if let (Some(done), Some(total)) = (progress["done"].as_u64(), progress["total"].as_u64()) {
+            seen.push((done, total));
+            standby.insert(bench.role(Host::B));
+        }
+    }
+    assert!(!seen.is_empty() && seen.windows(2).all(|two| two[0].0 <= two[1].0), "{seen:?}");
+    assert!(seen.iter().all(|(done, total)| done <= total && *total > 0), "{seen:?}");
+    assert!(standby.contains("syncing") && !standby.contains("standby"), "{standby:?}");
+}
