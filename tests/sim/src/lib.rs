@@ -31,7 +31,7 @@ pub use link::Quality;
 pub use node::Packets;
 pub use rng::Rng;
 pub use scenario::{random, run};
-pub use setup::{Fault, Load, PathSetup, Setup};
+pub use setup::{Fault, Load, PathSetup, Setup, quick_membership};
 pub use world::{Failure, World};
 
 /// What a node is called.

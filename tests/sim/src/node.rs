@@ -83,6 +83,10 @@ impl Host for Around {
         self.orders.push(order);
     }
 
+    fn mirror_age(&mut self, age: Micros) {
+        self.source.0.borrow_mut().mirror_age = age;
+    }
+
     fn describe(&self) -> heartbeat::Report {
         self.report.clone()
     }
@@ -111,6 +115,9 @@ pub(crate) struct Life {
     /// The workers took the role that was last asked of them.
     pub installed: bool,
     pub fitness: Fitness,
+    /// It is active apart from its partner, and when it says next what its users do.
+    pub apart: bool,
+    pub activity_at: u64,
     /// When the sync core turned last, and what it said then.
     pub turned: u64,
     pub claim: Claim,
@@ -197,6 +204,8 @@ impl Life {
             redirect_until: 0,
             installed: false,
             fitness: Fitness { forwarding: Forwarding::Able, config_valid: true, quality: 100, activity: 0 },
+            apart: false,
+            activity_at: 0,
             turned: 0,
             claim: Claim::default(),
         }

@@ -25,6 +25,8 @@ pub(crate) struct Packet {
     /// Which flow.
     pub flow: u32,
     pub act: Act,
+    /// From the other end to the initiator.
+    pub back: bool,
     /// Of a steady session: it is counted.
     pub counted: bool,
     /// It was sent on by a node already.
@@ -55,6 +57,8 @@ pub(crate) struct Workload {
     flows: Vec<Flow>,
     rng: Rng,
     opened: u32,
+    /// Every second packet is an answer.
+    packets: u32,
 }
 
 const TCP_OPEN: u8 = 4;
@@ -72,7 +76,7 @@ impl Workload {
             }
         });
         let flows = flows.collect();
-        Self { load, flows, rng, opened: 0 }
+        Self { load, flows, rng, opened: 0, packets: 0 }
     }
 
     pub fn key(&self, flow: u32) -> Key {
@@ -87,14 +91,19 @@ impl Workload {
             at if at < (1_000 + self.load.ends) / 2 => Act::Idle,
             _ => Act::Use,
         };
-        Packet { flow, act, counted: false, hopped: false }
+        Packet { flow, act, back: self.is_answer(), counted: false, hopped: false }
     }
 
     /// The next packet of the steady sessions.
     pub fn steady(&mut self) -> Packet {
         let flow = self.rng.below(self.load.steady.max(1).into()) as u32;
         let act = if self.rng.chance(100) { Act::Use } else { Act::Idle };
-        Packet { flow, act, counted: true, hopped: false }
+        Packet { flow, act, back: self.is_answer(), counted: true, hopped: false }
+    }
+
+    fn is_answer(&mut self) -> bool {
+        self.packets = self.packets.wrapping_add(1);
+        self.packets.is_multiple_of(2)
     }
 
     /// A flow's session as it begins.

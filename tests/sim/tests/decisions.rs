@@ -3,40 +3,13 @@
 //! The checkers watch all along: one that forwards, never older over newer, nothing from the dead, nothing
 //! local, no claim that is not true, install before attract; and each `finish` compares both tables.
 
-use sim::{Fault, PathSetup, Quality, Setup, World};
+mod common;
+
+use common::{CRASH_A, CUT_SYNC, MEND_SYNC, START_A, became_active, lost_since, ms, pair, world};
+use sim::{Fault, PathSetup, Quality, Setup};
 use sync::datagram::Kind;
 use sync::ids::Micros;
-use sync::membership::{Cause, Command, Notice, OnActiveRestart, Role};
-
-fn world(setup: Setup) -> World {
-    World::new(setup, true)
-}
-
-/// A pair that has found itself: a is active, b proven.
-fn pair(setup: Setup) -> World {
-    let mut world = world(setup);
-    let settled = world.run_while(2_000_000, |world| !world.in_order());
-    assert!(settled.is_ok_and(|settled| settled), "{}", world.describe());
-    assert_eq!(world.active(), Some(0));
-    world
-}
-
-fn became_active(world: &World, node: usize) -> Vec<Cause> {
-    let causes = world.notices(node).iter().filter_map(|(_, notice)| match notice {
-        Notice::RoleChanged { to: Role::Active, cause, .. } => Some(*cause),
-        _ => None,
-    });
-    causes.collect()
-}
-
-fn ms(ms: u64) -> u64 {
-    ms * 1_000
-}
-
-const CUT_SYNC: Fault = Fault::Cut { path: 0, from: None, carrier: true };
-const MEND_SYNC: Fault = Fault::Mend { path: 0 };
-const CRASH_A: Fault = Fault::Crash { node: 0, disk: false };
-const START_A: Fault = Fault::Start { node: 0 };
+use sync::membership::{Cause, Command, OnActiveRestart, Role};
 
 #[test]
 fn decision_17_a_tuple_deleted_and_opened_again_while_the_partner_was_away_is_taken() {
@@ -354,6 +327,39 @@ fn decision_34_after_a_split_one_stays_within_a_bound() {
     }
 }
 
+/// Both sides of a split have users; whoever gives in, what they did is in both tables afterwards. The
+/// checker names what is missing.
+#[test]
+fn decision_35_what_users_did_on_either_side_of_a_split_survives() {
+    let mut merged = [0; 2];
+    for seed in 3_500..3_520 {
+        let mut setup = Setup::new(seed);
+        setup.load.rate = 4_000;
+        setup.load.ends = 50;
+        for size in &mut setup.sizes {
+            size.slots = 256;
+        }
+        if seed % 2 == 0 {
+            setup.paths[0].quality = Quality { loss: 50, reorder: 100, duplicate: 50, ..Quality::CABLE };
+        }
+        let mut world = pair(setup);
+        world.run_until(world.now() + ms(100)).unwrap();
+        for path in [0, 1] {
+            world.fault(Fault::Cut { path, from: None, carrier: false });
+        }
+        world.run_until(world.now() + ms(150)).unwrap();
+        assert!(world.forwards(0) && world.forwards(1), "{}", world.describe());
+        for path in [0, 1] {
+            world.fault(Fault::Mend { path });
+        }
+        assert!(world.run_while(world.now() + ms(3_000), |world| !world.in_order()).unwrap());
+        world.check_merged().unwrap();
+        merged = [merged[0] + world.merged()[0], merged[1] + world.merged()[1]];
+        world.finish().unwrap();
+    }
+    assert!(merged[0] > 100 && merged[1] > 100, "{merged:?}");
+}
+
 #[test]
 fn decision_36_who_is_cut_off_itself_does_not_take_over() {
     let mut world = pair(Setup::new(36));
@@ -384,18 +390,11 @@ fn decision_36_a_stale_mirror_takes_over_with_an_alarm() {
     world.finish().unwrap();
 }
 
-/// Steady packets that were lost since a count.
-fn lost_since(world: &World, before: sim::Packets) -> u64 {
-    world.packets().lost() - before.lost()
-}
-
 #[test]
 fn decision_37_a_switchover_loses_no_packet() {
     for seed in 370..390 {
         let mut setup = Setup::new(seed);
         setup.load.steady_every_us = 100;
-        setup.load.rate = 400;
-        setup.busy = 0;
         let mut world = pair(setup);
         world.run_until(world.now() + ms(50)).unwrap();
         let before = world.packets();
@@ -465,6 +464,7 @@ fn design_6_only_the_sync_link_moves_nothing() {
     let mut setup = Setup::new(6);
     setup.paths = vec![PathSetup::SYNC, PathSetup::SYNC, PathSetup::DATA];
     let mut world = pair(setup);
+    world.run_until(world.now() + ms(100)).unwrap();
     let before = world.packets();
     for path in [0, 1] {
         world.fault(Fault::Cut { path, from: None, carrier: path == 0 });

@@ -86,6 +86,23 @@ fn a_table_that_stores_something_else_is_caught() {
 }
 
 #[test]
+fn an_owner_that_ignores_what_the_loser_of_a_split_offers_is_caught() {
+    let split = |seed: u64| {
+        let mut setup = Setup::new(seed);
+        for path in [0, 1] {
+            setup = setup.with(300, Fault::Cut { path, from: None, carrier: false });
+            setup = setup.with(450, Fault::Mend { path });
+        }
+        setup
+    };
+    for seed in 0..20 {
+        assert!(run(split(seed), false).is_ok(), "seed {seed}");
+    }
+    let what = caught(|seed| Setup { defects: [Some(Defect::IgnoresOffers); 2], ..split(seed) });
+    assert!(what.starts_with("after the split"), "{what}");
+}
+
+#[test]
 fn a_node_that_ignores_its_lease_is_caught() {
     let what = caught(|seed| {
         let mut setup = Setup::new(seed).with(300, Fault::Hang { node: 0, us: 200_000 });
