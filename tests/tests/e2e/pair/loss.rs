@@ -152,8 +152,9 @@ fn lossy_links(length: Duration) {
     let mut kept = tests::connections(Family::V4, ECHO, 20);
     bench.wait_ready(Host::A);
     bench.wait_equal(24);
-    for (kind, missing) in streams.finish() {
-        assert!(missing.is_empty(), "{kind:?}: {missing:?}");
+    for track in streams.tracks() {
+        let silence = track.longest_silence(started, Instant::now()).length;
+        assert!(silence < Duration::from_millis(250), "{:?}: {silence:?}", track.kind());
     }
     lab::demo::pair::kill_active(bench.lab(), Host::A).unwrap();
     assert_eq!(kept.round(1), 20);
@@ -199,4 +200,22 @@ fn b_28_heartbeats_that_are_late_by_less_than_the_limit_are_no_death() {
         thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(bench.roles(), ("active".into(), "standby".into()));
+}
+
+#[test]
+#[ignore = "fails now and then: the scrubber takes changes whose marks wait for room for unmarked ones"]
+fn x_03_lost_datagrams_are_not_taken_for_corrupt_sessions() {
+    let mut bench = bad_link(Impairment { loss: 30.0, ..Impairment::default() });
+    let _server = EchoServer::start(Host::Server, ECHO).unwrap();
+    let (mark, started) = (Mark::now(), Instant::now());
+    while started.elapsed() < Duration::from_secs(10) {
+        drop(tests::connections(Family::V6, ECHO, 20));
+        thread::sleep(Duration::from_millis(200));
+    }
+    bench.wait_ready(Host::A);
+    for host in Host::NODES {
+        let events = bench.events(host, mark);
+        let corrupt: Vec<_> = events.iter().filter(|event| event.name == "mirror_corrupt").collect();
+        assert!(corrupt.is_empty(), "{host:?}: {} of them, such as {:?}", corrupt.len(), corrupt[0]);
+    }
 }

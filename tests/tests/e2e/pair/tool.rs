@@ -213,7 +213,7 @@ fn s_20_both_nodes_answer_with_the_same_keys_and_one_alone_leaves_out_its_partne
     });
     let alone = of(&mut bench, Host::B, &["status"]);
     assert!(
-        both.contains(".pair.partner.role") && !alone.iter().any(|key| key.starts_with(".pair.partner")),
+        both.contains(".pair.partner.role") && !alone.iter().any(|key| key.starts_with(".pair.partner.")),
         "{alone:?}"
     );
     let compared = bench.operator(Host::B).run(&["compare"]);
