@@ -29,7 +29,7 @@ pub struct Pair {
     confirmed: Option<Incarnation>,
     partner_report: Option<heartbeat::Report>,
     /// What the stream is for, at the moment.
-    part: Part,
+    part: Option<Part>,
     /// Which path carries it.
     carrier: Option<PathId>,
     /// What it knows of the partner.
@@ -46,7 +46,6 @@ pub struct Pair {
 /// What the stream is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Part {
-    Rest,
     Lead(Term),
     Follow(Term),
 }
@@ -75,7 +74,7 @@ impl Pair {
             incarnation,
             confirmed: None,
             partner_report: None,
-            part: Part::Rest,
+            part: None,
             carrier: None,
             peer: stream::Peer::Absent,
             flushing: false,
@@ -413,12 +412,10 @@ impl Pair {
     }
 
     fn set_part(&mut self, part: Part, now: Micros) {
-        if part == self.part {
+        if self.part.replace(part) == Some(part) {
             return;
         }
-        self.part = part;
         match part {
-            Part::Rest => self.stream.rest(now),
             Part::Lead(term) => self.stream.lead(term, now),
             Part::Follow(term) => self.stream.follow(term, now),
         }

@@ -69,7 +69,7 @@ pub enum Peer {
     },
 }
 
-/// What this node does in the stream.
+/// What this node does in the stream: nothing, until it is told what it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Role {
     Resting,
@@ -152,13 +152,6 @@ impl Stream {
         let was_following = self.role == Role::Following;
         self.change(Role::Following, term);
         self.start_following(was_following, now);
-    }
-
-    /// Neither.
-    pub fn rest(&mut self, _now: Micros) {
-        if self.role != Role::Resting {
-            self.change(Role::Resting, self.term);
-        }
     }
 
     fn change(&mut self, role: Role, term: Term) {

@@ -81,6 +81,7 @@ fn many(wishes: &Wishes) -> ExitCode {
     let limit = wishes.seconds.map(Duration::from_secs);
     let (next, done, failed) = (AtomicU64::new(wishes.from), AtomicU64::new(0), AtomicU64::new(0));
     let (events, simulated, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+    let merged = AtomicU64::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -95,6 +96,7 @@ fn many(wishes: &Wishes) -> ExitCode {
                         Ok(world) => {
                             events.fetch_add(world.events(), Ordering::Relaxed);
                             simulated.fetch_add(world.now(), Ordering::Relaxed);
+                            merged.fetch_add(world.merged().iter().sum(), Ordering::Relaxed);
                         }
                         Err(failure) => {
                             failed.fetch_add(1, Ordering::Relaxed);
@@ -111,8 +113,9 @@ fn many(wishes: &Wishes) -> ExitCode {
     });
     let (done, failed) = (done.into_inner(), failed.into_inner());
     println!(
-        "{done} seeds, {failed} failed, {} events, {:.0} s of the world in {:.1} s",
+        "{done} seeds, {failed} failed, {} events, {} sessions merged, {:.0} s of the world in {:.1} s",
         events.into_inner(),
+        merged.into_inner(),
         simulated.into_inner() as f64 / 1e6,
         begun.elapsed().as_secs_f64()
     );
