@@ -91,6 +91,7 @@ fn s_18_with_preemption_a_flapping_link_moves_the_role_no_more_often_than_allowe
 fn s_18_with_preemption_minutes_of_flapping_move_the_role_a_bounded_number_of_times() {
     for half_period_ms in [500, 1_500] {
         let moved = flap(Duration::from_millis(half_period_ms), true, Duration::from_secs(90));
-        assert!(moved <= 6, "{half_period_ms} ms: {moved}");
+        // Each node becomes active four times in five minutes at most by its own will.
+        assert!(moved <= 8, "{half_period_ms} ms: {moved}");
     }
 }
