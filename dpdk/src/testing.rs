@@ -215,8 +215,7 @@ impl Ring {
         // out of the vector without being dropped; the others are moved to its beginning.
         unsafe {
             let packets = burst.as_mut_ptr();
-            let taken =
-                dpdk_sys::us_ring_enqueue(self.raw.as_ptr(), packets.cast(), count as u32) as usize;
+            let taken = dpdk_sys::us_ring_enqueue(self.raw.as_ptr(), packets.cast(), count as u32) as usize;
             std::ptr::copy(packets.add(taken), packets, count - taken);
             burst.set_len(count - taken);
             taken

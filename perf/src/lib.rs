@@ -3,17 +3,26 @@
 //! | module | its job |
 //! |---|---|
 //! | [`flows`] | the stateless generator: flow number → frame, in random order over all flows |
+//! | [`pktgen`] | the stateful one: connections that open, send and close; rates, latency |
 //! | [`world`] | policy, routes and neighbours of every firewall under test |
 //! | [`bed`] | an engine without ports, for the criterion benches and the instruction guard |
 //! | [`rig`], [`subject`], [`load`] | the daemon's worker on ports made of rings, the ceiling, packets for both |
 //! | [`rows`] | what is measured, a process each |
+//! | [`run`], [`budgets`] | all rows, the table, what was promised |
+//! | [`guard`] | instructions of the hot paths against a committed baseline |
+//! | [`commands`] | the generator and the ceiling on any ports of DPDK's |
 #![forbid(unsafe_code)]
 
 pub mod bed;
+pub mod budgets;
+pub mod commands;
 pub mod figure;
 pub mod flows;
+pub mod guard;
 pub mod load;
+pub mod pktgen;
 pub mod rig;
 pub mod rows;
+pub mod run;
 pub mod subject;
 pub mod world;

@@ -108,11 +108,27 @@ impl Ground {
     pub fn lay(mbufs: u32) -> Result<Self> {
         let config = MempoolConfig { capacity: mbufs, cache: 256, ..MempoolConfig::default() };
         let memory_mb = u32::try_from(config.need_mb())?.saturating_add(64);
-        let eal = Eal::init(&EalConfig { memory_mb, ..EalConfig::default() })?;
+        Self::start(&EalConfig { memory_mb, ..EalConfig::default() }, &config)
+    }
+
+    /// With devices, and packet buffers of half the memory.
+    pub fn with(config: &EalConfig) -> Result<Self> {
+        let one = MempoolConfig { capacity: 1024, ..MempoolConfig::default() }.need_mb().max(1);
+        let capacity = config.memory_mb / 2 / u32::try_from(one)? * 1024;
+        Self::start(config, &MempoolConfig { capacity, cache: 256, ..MempoolConfig::default() })
+    }
+
+    fn start(config: &EalConfig, pool: &MempoolConfig) -> Result<Self> {
+        let eal = Eal::init(config)?;
         for warning in eal.warnings() {
             eprintln!("perf: {warning}");
         }
-        Ok(Self { pool: Mempool::create(eal, &config)?, _lcore: LcoreGuard::register(eal)? })
+        Self::over(Mempool::create(eal, pool)?)
+    }
+
+    /// On a pool that is there. The thread gets an id and with it caches.
+    pub fn over(pool: Mempool) -> Result<Self> {
+        Ok(Self { pool, _lcore: LcoreGuard::register(pool.eal())? })
     }
 
     /// The processor's clocks in a second.

@@ -123,6 +123,100 @@ pub fn new_sessions(
     }])
 }
 
+/// New sessions a second that a partner is told of, in [`replication`].
+const NEW_PER_SECOND: f64 = 100_000.0;
+
+/// Established sessions without a partner, with one, and with one while 100,000 sessions a second of the
+/// worker's time are new: told clock by clock, so that a slow worker gets no fewer.
+pub fn replication(
+    ground: &Ground,
+    traffic: Traffic,
+    sessions: u32,
+    effort: Effort,
+) -> Result<Vec<Measured>> {
+    let (mut load, flows) = (Load::new(ground), Flows::new(traffic));
+    let mut ceiling = Ceiling::new(ground, traffic, sessions)?;
+    let per_run = (NEW_PER_SECOND * effort.packets as f64 * 2_000.0 / ground.hz()) as u32;
+    let room = per_run.saturating_mul(effort.runs as u32 + 1);
+    let rig = |slots, part| Rig::new(ground, RigConfig { slots: slots + SPARE, rules: 1_000, part });
+    let mut alone = rig(sessions, Part::Alone)?;
+    let mut paired = rig(sessions + room, Part::Active)?;
+    load.open(&mut alone, &flows, traffic, sessions)?;
+    load.open(&mut paired, &flows, traffic, sessions)?;
+    let mut order = Order::new(sessions);
+    let mut newcomers = Newcomers { next: sessions, last: sessions + room, traffic };
+    let mut runs: [Vec<f64>; 3] = Default::default();
+    for run in 0..=effort.runs {
+        ceiling.run(&mut load, effort.packets)?;
+        let Rig { firewall, wires, .. } = &mut alone;
+        let off = interleaved(&mut load, firewall, wires, (&flows, &mut order), effort.packets)?;
+        let Rig { firewall, wires, .. } = &mut paired;
+        let on = interleaved(&mut load, firewall, wires, (&flows, &mut order), effort.packets)?;
+        paired.drain_marks();
+        let busy = newcomers.run(ground, &mut load, &mut paired, (&flows, &mut order), effort.packets)?;
+        if run > 0 {
+            runs.iter_mut().zip([off, on, busy]).for_each(|(runs, clocks)| runs.push(clocks));
+        }
+    }
+    let ceiling = ceiling.figure();
+    let names = ["no partner", "partner", "partner, 100 k new sessions/s"];
+    let row = |(name, runs): (&str, Vec<f64>)| Measured {
+        name: format!("replication, {}: {name}", traffic.name()),
+        sessions: sessions.into(),
+        unit: PER_PACKET.into(),
+        value: Figure::of(runs),
+        ceiling: Some(ceiling),
+        page_bytes: paired.page_bytes,
+        hz: ground.hz(),
+    };
+    Ok(names.into_iter().zip(runs).map(row).collect())
+}
+
+/// Flows whose first packets come between those of the others.
+struct Newcomers {
+    next: u32,
+    last: u32,
+    traffic: Traffic,
+}
+
+impl Newcomers {
+    /// Clocks per packet, new ones and others together.
+    fn run(
+        &mut self,
+        ground: &Ground,
+        load: &mut Load,
+        rig: &mut Rig,
+        (flows, order): (&Flows, &mut Order),
+        packets: u64,
+    ) -> Result<f64> {
+        let meter = rig.firewall.meter();
+        let kind =
+            Kind { step: if self.traffic.is_tcp() { Step::Syn } else { Step::FromInitiator }, port: LAN };
+        let (mut turns, mut opened) = (Turns::default(), 0_u64);
+        let (clocks, injected, collected) = (meter.clocks(), load.injected, load.collected);
+        while load.injected - injected < packets {
+            let due = (meter.clocks() - clocks) as f64 * NEW_PER_SECOND / ground.hz();
+            while (opened as f64) < due && self.next < self.last {
+                let until = self.last.min(self.next + BURST as u32);
+                opened += load.inject(&mut rig.wires, flows, kind, self.next..until) as u64;
+                self.next = until;
+            }
+            for _ in 0..DEPTH {
+                for kind in [Kind::FORTH, Kind::BACK] {
+                    load.inject(&mut rig.wires, flows, kind, &mut *order);
+                }
+            }
+            load.serve(&mut rig.firewall, &*meter, &rig.wires, &mut turns);
+            load.collect(&mut rig.wires);
+            rig.drain_marks();
+        }
+        if load.injected - injected != load.collected - collected {
+            return Err(format!("packets were dropped: {}", drops(&rig.counters)).into());
+        }
+        Ok(turns.mean())
+    }
+}
+
 /// The ceiling, measured between the runs of a row.
 pub struct Ceiling {
     wires: crate::rig::Wires,

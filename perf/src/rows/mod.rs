@@ -2,11 +2,15 @@
 //! pages as this one did, and brings its own ceiling from the same minutes.
 
 mod forward;
+pub mod mixed;
+mod sync_core;
 
 use crate::figure::Figure;
 use crate::flows::Traffic;
+use crate::pktgen::Sizes;
 use crate::rig::{Ground, Result};
 use clap::{Args, Subcommand};
+use mixed::Mix;
 use serde::{Deserialize, Serialize};
 
 /// A measurement.
@@ -34,6 +38,34 @@ pub enum Row {
         /// With a partner to whom they are to be told.
         #[arg(long)]
         partner: bool,
+    },
+    /// Established sessions without a partner, with one, and with one while 100,000 sessions a second are new.
+    Replication {
+        /// What the sessions carry.
+        traffic: Traffic,
+        /// How many there are.
+        sessions: u32,
+    },
+    /// The sync core on both nodes: all sessions from one table to another.
+    Sync {
+        /// What the sessions carry.
+        traffic: Traffic,
+        /// How many there are.
+        sessions: u32,
+    },
+    /// Connections of all kinds that open, send and close, under a policy of 1,000 rules.
+    Mixed {
+        /// Connections at a time.
+        flows: u32,
+        /// Data packets of each.
+        #[arg(long, default_value_t = 8)]
+        packets_per_flow: u32,
+        /// Slots of the table: TCP connections keep theirs for two minutes after they closed.
+        #[arg(long, default_value_t = 4_000_000)]
+        slots: u32,
+        /// Frames of seven times 64, four times 594, once 1,518 bytes instead of 64 all.
+        #[arg(long)]
+        imix: bool,
     },
 }
 
@@ -76,6 +108,44 @@ pub const PER_SESSION: &str = "clocks/session";
 const MBUFS: u32 = 16_383;
 
 impl Row {
+    /// The arguments of `perf row` that name it.
+    pub fn args(self) -> Vec<String> {
+        let words = |words: &[&dyn ToString]| words.iter().map(|word| word.to_string()).collect::<Vec<_>>();
+        let flag = |on: bool, name: &str| on.then(|| name.to_owned());
+        match self {
+            Row::Established { traffic, sessions, two_cores } => {
+                let mut args = words(&[&"established", &traffic.name(), &sessions]);
+                args.extend(flag(two_cores, "--two-cores"));
+                args
+            }
+            Row::New { traffic, sessions, rules, partner } => {
+                let mut args = words(&[&"new", &traffic.name(), &sessions, &"--rules", &rules]);
+                args.extend(flag(partner, "--partner"));
+                args
+            }
+            Row::Replication { traffic, sessions } => words(&[&"replication", &traffic.name(), &sessions]),
+            Row::Sync { traffic, sessions } => words(&[&"sync", &traffic.name(), &sessions]),
+            Row::Mixed { flows, packets_per_flow, slots, imix } => {
+                let mut args =
+                    words(&[&"mixed", &flows, &"--packets-per-flow", &packets_per_flow, &"--slots", &slots]);
+                args.extend(flag(imix, "--imix"));
+                args
+            }
+        }
+    }
+
+    /// Sessions that it needs memory for.
+    pub fn slots(self) -> u32 {
+        match self {
+            Row::Established { sessions, .. } => sessions,
+            // A table for each run, or several beside each other.
+            Row::New { sessions, .. } | Row::Replication { sessions, .. } | Row::Sync { sessions, .. } => {
+                sessions.saturating_mul(4)
+            }
+            Row::Mixed { slots, .. } => slots,
+        }
+    }
+
     /// Measures.
     pub fn measure(self, effort: Effort) -> Result<Vec<Measured>> {
         let ground = Ground::lay(MBUFS)?;
@@ -88,6 +158,21 @@ impl Row {
             }
             Row::New { traffic, sessions, rules, partner } => {
                 forward::new_sessions(&ground, traffic, sessions, (rules, partner), effort)
+            }
+            Row::Replication { traffic, sessions } => {
+                forward::replication(&ground, traffic, sessions, effort)
+            }
+            Row::Sync { traffic, sessions } => sync_core::sync_core(&ground, traffic, sessions, effort),
+            Row::Mixed { flows, packets_per_flow, slots, imix } => {
+                let sizes = if imix { Sizes::Imix } else { Sizes::Fixed(64) };
+                let mix = Mix { flows, packets_per_flow, sizes, slots, only: None };
+                let frames = if imix { "IMIX" } else { "64 B" };
+                mixed::mixed(
+                    &ground,
+                    &format!("{packets_per_flow} packets a connection, {frames}"),
+                    mix,
+                    effort,
+                )
             }
         }
     }
