@@ -42,7 +42,11 @@ impl Kept {
     ///
     /// # Errors
     /// If the session should not be there.
-    pub fn see(&self, node: usize, at: u64, logged: &Logged) -> Verdict {
+    pub fn see(&mut self, node: usize, at: u64, logged: &Logged) -> Verdict {
+        if logged.change == Change::Adopted {
+            // It began at the other node.
+            self.opened[node].remove(&logged.session.key);
+        }
         if logged.change != Change::Mirrored {
             return Ok(());
         }

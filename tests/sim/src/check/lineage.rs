@@ -33,7 +33,7 @@ impl Lineage {
         let version = logged.session.version;
         let before = self.newest[node].get(&key).copied();
         match logged.change {
-            Change::Own | Change::Mirrored => {
+            Change::Own | Change::Adopted | Change::Mirrored => {
                 let stale =
                     before.filter(|known| version < known.version || known.gone && version == known.version);
                 if let Some(known) = stale {

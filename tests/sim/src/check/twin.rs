@@ -19,7 +19,7 @@ impl Twin {
     /// Something happened to a session on a node.
     pub fn see(&mut self, node: usize, logged: &Logged) {
         let version = match logged.change {
-            Change::Own | Change::Mirrored => Some(logged.session.version),
+            Change::Own | Change::Adopted | Change::Mirrored => Some(logged.session.version),
             Change::Ended | Change::Deleted | Change::Displaced | Change::Purged => None,
         };
         let held = self.held.entry(logged.session.key).or_default();

@@ -104,6 +104,8 @@ pub fn bucket(tuple: &Tuple) -> u16 {
 pub enum Change {
     /// Traffic changed it here.
     Own,
+    /// The loser of a contest had it, with the age that it has.
+    Adopted,
     /// A record of the partner was stored.
     Mirrored,
     /// It ended here.

@@ -223,7 +223,7 @@ impl Tables {
                 None => return Applied::Refused(Refused::Full),
             },
         };
-        self.note(Change::Own, adopted, version);
+        self.note(Change::Adopted, adopted, version);
         self.mark(handle);
         Applied::Installed { handle: SessionHandle(handle), displaced: [None; 2] }
     }

@@ -189,7 +189,7 @@ impl World {
     /// Only the active node ends sessions and changes them by itself.
     pub(super) fn check_owner(&self, node: usize, change: Change) -> Verdict {
         let serves = self.nodes[node].word().is_some_and(|word| word.role == Role::Active);
-        if matches!(change, Change::Own | Change::Ended) && !serves {
+        if matches!(change, Change::Own | Change::Adopted | Change::Ended) && !serves {
             return Err(format!("{} is not active and {change:?} a session by itself", name(node)));
         }
         Ok(())
