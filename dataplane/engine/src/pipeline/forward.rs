@@ -281,19 +281,17 @@ impl<B: PacketBuf> Engine<B> {
             return false;
         }
         (binding.rule, binding.generation) = (decision.rule, cx.snapshot.generation);
+        // Whether it is mirrored was settled when it was opened, for its life (B-34).
         let path = Path {
             next_hops: [NextHop::NONE; 2],
             group: decision.group,
-            flags: super::open::path_flags(&decision) & !flags::YOUNG
-                | entry.path().flags & (flags::YOUNG | flags::SHARED | flags::ENDING | flags::SINCE_SPLIT),
+            flags: super::open::path_flags(&decision) & flags::LOG
+                | entry.path().flags & !(flags::LOG | flags::INERT),
         };
         entry.update(|e| {
             e.binding(binding);
             e.path(path);
         });
-        if path.flags & flags::REPLICATE == 0 {
-            self.shard.unshare(slot, entry);
-        }
         self.shard.changed(slot, session::is_replicated(entry.proto(), entry.state()));
         true
     }

@@ -46,7 +46,9 @@ impl<B: PacketBuf> Engine<B> {
     ) {
         match Neighbour::read(frame.bytes(), desc) {
             Err(e) => self.counters.dropped(e.into()),
-            Ok(Neighbour::Advertisement { target, link, .. }) => {
+            Ok(Neighbour::Advertisement { target, link, solicited, .. }) => {
+                // Who was asked at its link-layer address need not repeat it (RFC 4861 §4.4): Linux does not.
+                let link = link.or_else(|| solicited.then(|| source_mac(&frame)));
                 let heard = link.is_some_and(|mac| self.heard(cx, Addr::V6(target), mac, false));
                 self.noted(heard);
             }

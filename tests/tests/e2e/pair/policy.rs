@@ -46,7 +46,6 @@ fn alive(some: &mut Connections, round: u32) -> usize {
 }
 
 #[test]
-#[ignore = "fails: a session that is asked for in a new policy takes over the rule's new setting"]
 fn b_34_turning_a_rules_failover_over_is_for_new_sessions() {
     let mut bench = PairBench::with(LabOptions::pair(PairSettings::default()).rules_first(rules(false)));
     let _servers = [SWITCHED_ON, SWITCHED_OFF].map(|port| EchoServer::start(Host::Server, port).unwrap());

@@ -302,6 +302,16 @@ fn solicitations_for_own_addresses_are_answered() {
     assert_eq!(fw.notices(), []);
 }
 
+/// Linux, asked by unicast whether it is still there, does not repeat its link-layer address.
+#[test]
+fn x_20_an_answer_without_a_link_layer_address_confirms_its_sender() {
+    let (mut fw, net) = (Firewall::lab(), super::net::net(true));
+    let answer = Frame::icmp(net.client, net.own(LAN), 136, 0, [0x40, 0, 0, 0]);
+    let answer = answer.payload(&v6(net.client)).ttl(255).eth(mac_of(net.client), port_mac(LAN));
+    fw.send_bytes(LAN, &answer.bytes()).silent(&["neighbour-heard"]);
+    assert_eq!(fw.notices(), [heard(LAN, net.client, false)]);
+}
+
 #[test]
 fn other_neighbour_discovery_is_not_answered() {
     let (mut fw, net) = (Firewall::lab(), super::net::net(true));
@@ -322,7 +332,7 @@ fn other_neighbour_discovery_is_not_answered() {
         let frame = to_us(said(who, own), who);
         fw.send_bytes(LAN, &frame).silent(&["neighbour-discovery-ignored"]);
     }
-    let no_address = Frame::icmp(net.client, own, 136, 0, [0x60, 0, 0, 0]).payload(&v6(net.client)).ttl(255);
+    let no_address = Frame::icmp(net.client, own, 136, 0, [0x20, 0, 0, 0]).payload(&v6(net.client)).ttl(255);
     fw.send_bytes(LAN, &to_us(no_address, net.client)).silent(&["neighbour-discovery-ignored"]);
     let spoiled = said(net.client, own).bad_l4_checksum();
     fw.send_bytes(LAN, &to_us(spoiled, net.client)).silent(&["bad-neighbour-discovery"]);
