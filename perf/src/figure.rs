@@ -53,6 +53,11 @@ impl Turns {
         }
     }
 
+    /// True if no turn had packets.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Clocks per packet.
     pub fn mean(mut self) -> f64 {
         self.0.sort_unstable_by_key(|(clocks, packets)| clocks / packets);

@@ -13,7 +13,7 @@ use crate::world::{LAN, WAN};
 use dpdk::{BURST, Burst, LcoreGuard, Mbuf, Mempool};
 use engine::PortId;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use wire::PacketBuf;
 
@@ -204,25 +204,22 @@ pub fn on_two_cores(
     let before = sched_getaffinity(None)?;
     pin(own)?;
     let (injected, collected) = (load.injected, load.collected);
+    let stretch = AtomicUsize::new(0);
     let runs = std::thread::scope(|scope| -> Result<Vec<f64>> {
-        let stop = StopOnDrop(&stop);
-        let thread = scope.spawn(|| -> std::result::Result<(), String> {
+        let _ends = StopOnDrop(&stop);
+        let thread = scope.spawn(|| -> std::result::Result<Vec<f64>, String> {
             pin(other).map_err(|error| error.to_string())?;
             let _lcore = LcoreGuard::register(eal).map_err(|error| error.to_string())?;
-            while !stop.0.load(Ordering::Relaxed) {
-                subject.turn();
-            }
-            Ok(())
+            Ok(turn_through(subject, &*meter, &stretch, &stop))
         });
-        let runs = feed(load, &*meter, wires, traffic, stretches);
+        feed(load, wires, traffic, (&stretch, stretches));
         // What waits is still worked on, so that the count comes out even.
         let began = Instant::now();
         while load.injected - injected > load.collected - collected && began.elapsed() < PATIENCE {
             load.collect(wires);
         }
-        stop.0.store(true, Ordering::Relaxed);
-        thread.join().map_err(|_| "the subject's thread ended by a panic")??;
-        Ok(runs)
+        stop.store(true, Ordering::Relaxed);
+        Ok(thread.join().map_err(|_| "the subject's thread ended by a panic")??)
     });
     sched_setaffinity(None, &before)?;
     let (injected, collected) = (load.injected - injected, load.collected - collected);
@@ -239,17 +236,15 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// Packets that wait on a port, at most: few enough to stay in a cache.
 const BACKLOG: usize = 512;
 
+/// Keeps both ports full for so many stretches and one to warm up.
 fn feed(
     load: &mut Load,
-    meter: &dyn Meter,
     wires: &mut Wires,
     (flows, order): (&Flows, &mut Order),
-    stretches: usize,
-) -> Vec<f64> {
-    let mut runs = Vec::new();
-    // The first stretch warms up.
-    for stretch in 0..=stretches {
-        let (began, clocks, packets) = (Instant::now(), meter.clocks(), meter.packets());
+    (stretch, stretches): (&AtomicUsize, usize),
+) {
+    for _ in 0..=stretches {
+        let began = Instant::now();
         while began.elapsed() < STRETCH {
             for kind in [Kind::FORTH, Kind::BACK] {
                 let port = wires.ports.get(usize::from(kind.port.0));
@@ -259,9 +254,29 @@ fn feed(
             }
             load.collect(wires);
         }
-        let (clocks, packets) = (meter.clocks() - clocks, meter.packets() - packets);
-        if stretch > 0 && packets > 0 {
-            runs.push(clocks as f64 / packets as f64);
+        stretch.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Turns until it is told to stop; clocks per packet of each stretch but the first.
+fn turn_through(
+    subject: &mut impl Subject,
+    meter: &dyn Meter,
+    stretch: &AtomicUsize,
+    stop: &AtomicBool,
+) -> Vec<f64> {
+    let (mut runs, mut turns, mut current) = (Vec::new(), Turns::default(), 0);
+    while !stop.load(Ordering::Relaxed) {
+        let (clocks, packets) = (meter.clocks(), meter.packets());
+        subject.turn();
+        turns.add(meter.clocks() - clocks, meter.packets() - packets);
+        let now = stretch.load(Ordering::Relaxed);
+        if now != current {
+            let done = std::mem::take(&mut turns);
+            if current > 0 && !done.is_empty() {
+                runs.push(done.mean());
+            }
+            current = now;
         }
     }
     runs

@@ -229,7 +229,12 @@ impl Generator {
         match flow.phase {
             Phase::Open => {
                 self.counts.opened += 1;
-                flow.left = self.plan.packets_per_flow;
+                // First connections end one after the other, so that later ones do not all begin at once.
+                flow.left = match self.plan.packets_per_flow {
+                    0 => 0,
+                    packets if flow.life == 0 => 1 + number.wrapping_mul(0x9e37_79b1) % packets,
+                    packets => packets,
+                };
             }
             Phase::Closed => {
                 self.counts.closed += 1;

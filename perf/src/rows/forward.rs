@@ -1,6 +1,6 @@
 //! What a packet costs the worker: of established sessions, and the first one of a session.
 
-use super::{Effort, Measured, PER_PACKET, PER_SESSION};
+use super::{Effort, Measured, PER_PACKET, PER_SESSION, TWO_CORES};
 use crate::bed::{SPARE, drops};
 use crate::figure::{Figure, Turns};
 use crate::flows::{Flows, Shuffle, Step, Traffic};
@@ -67,7 +67,7 @@ pub fn established_on_two_cores(
     let runs = on_two_cores(&mut load, firewall, wires, (&flows, &mut order), stretches)
         .map_err(|error| format!("{error}; dropped: {}", drops(&rig.counters)))?;
     Ok(vec![Measured {
-        name: format!("established {}, two cores", traffic.name()),
+        name: format!("established {}, {TWO_CORES}", traffic.name()),
         sessions: sessions.into(),
         unit: PER_PACKET.into(),
         value: Figure::of(runs),
@@ -77,7 +77,8 @@ pub fn established_on_two_cores(
     }])
 }
 
-/// New sessions: policy, insertion under both keys, forwarding, until the table is full.
+/// New sessions: policy, insertion under both keys, forwarding, until the table is full. With a partner run by
+/// run in turn without and with, and the difference: what it costs to tell it.
 pub fn new_sessions(
     ground: &Ground,
     traffic: Traffic,
@@ -85,42 +86,61 @@ pub fn new_sessions(
     (rules, partner): (usize, bool),
     effort: Effort,
 ) -> Result<Vec<Measured>> {
-    let (mut load, flows) = (Load::new(ground), Flows::new(traffic));
+    let mut load = Load::new(ground);
     let mut ceiling = Ceiling::new(ground, traffic, sessions)?;
-    let part = if partner { Part::Active } else { Part::Alone };
-    let kind = Kind { step: if traffic.is_tcp() { Step::Syn } else { Step::FromInitiator }, port: LAN };
-    let (mut runs, mut page_bytes) = (Vec::new(), 0);
+    let (mut alone, mut paired, mut page_bytes) = (Vec::new(), Vec::new(), 0);
     // Each run takes a table of its own, which the process keeps: few runs.
-    for _ in 0..effort.runs.div_ceil(3) {
+    for _ in 0..=effort.runs.div_ceil(2) {
         ceiling.run(&mut load, effort.packets)?;
-        let mut rig = Rig::new(ground, RigConfig { slots: sessions + SPARE, rules, part })?;
-        page_bytes = rig.page_bytes;
-        let (meter, order, mut turns) = (rig.firewall.meter(), Shuffle::new(sessions), Turns::default());
-        for first in (0..sessions).step_by(BURST * DEPTH) {
-            let last = sessions.min(first + (BURST * DEPTH) as u32);
-            for first in (first..last).step_by(BURST) {
-                load.inject(&mut rig.wires, &flows, kind, (first..last).map(|n| order.flow(n)));
-            }
-            load.serve(&mut rig.firewall, &*meter, &rig.wires, &mut turns);
-            load.collect(&mut rig.wires);
-            rig.drain_marks();
+        let mut fill = |part| -> Result<f64> {
+            let mut rig = Rig::new(ground, RigConfig { slots: sessions + SPARE, rules, part })?;
+            page_bytes = rig.page_bytes;
+            fill(&mut load, &mut rig, traffic, sessions)
+        };
+        alone.push(fill(Part::Alone)?);
+        if partner {
+            paired.push(fill(Part::Active)?);
         }
-        if rig.sessions() != u64::from(sessions) {
-            let drops = drops(&rig.counters);
-            return Err(format!("{} of {sessions} sessions could be opened: {drops}", rig.sessions()).into());
-        }
-        runs.push(turns.mean());
     }
-    let partner = if partner { ", partner" } else { "" };
-    Ok(vec![Measured {
-        name: format!("new {}, {rules} rules{partner}", traffic.name()),
+    let ceiling = ceiling.figure();
+    let told: Vec<f64> = paired.iter().zip(&alone).map(|(paired, alone)| paired - alone).collect();
+    let row = |name: String, runs: Vec<f64>, ceiling| Measured {
+        name,
         sessions: sessions.into(),
         unit: PER_SESSION.into(),
         value: Figure::of(runs),
-        ceiling: Some(ceiling.figure()),
+        ceiling,
         page_bytes,
         hz: ground.hz(),
-    }])
+    };
+    let name = format!("new {}, {rules} rules", traffic.name());
+    let mut rows = vec![row(name.clone(), alone, Some(ceiling))];
+    if partner {
+        rows.push(row(format!("{name}, partner"), paired, Some(ceiling)));
+        rows.push(row(format!("telling a partner of a new {}", traffic.name()), told, None));
+    }
+    Ok(rows)
+}
+
+/// Clocks per session, until there are so many.
+fn fill(load: &mut Load, rig: &mut Rig, traffic: Traffic, sessions: u32) -> Result<f64> {
+    let kind = Kind { step: if traffic.is_tcp() { Step::Syn } else { Step::FromInitiator }, port: LAN };
+    let (flows, order) = (Flows::new(traffic), Shuffle::new(sessions));
+    let (meter, mut turns) = (rig.firewall.meter(), Turns::default());
+    for first in (0..sessions).step_by(BURST * DEPTH) {
+        let last = sessions.min(first + (BURST * DEPTH) as u32);
+        for first in (first..last).step_by(BURST) {
+            load.inject(&mut rig.wires, &flows, kind, (first..last).map(|n| order.flow(n)));
+        }
+        load.serve(&mut rig.firewall, &*meter, &rig.wires, &mut turns);
+        load.collect(&mut rig.wires);
+        rig.drain_marks();
+    }
+    if rig.sessions() != u64::from(sessions) {
+        let drops = drops(&rig.counters);
+        return Err(format!("{} of {sessions} sessions could be opened: {drops}", rig.sessions()).into());
+    }
+    Ok(turns.mean())
 }
 
 /// New sessions a second that a partner is told of, in [`replication`].

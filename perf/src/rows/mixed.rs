@@ -43,17 +43,18 @@ pub fn mixed(ground: &Ground, name: &str, mix: Mix, effort: Effort) -> Result<Ve
     let mut rig = Rig::new(ground, RigConfig { slots: mix.slots, rules: 1_000, part: Part::Alone })?;
     let mut generator = Generator::new(plan(ground, &mix)).ok_or("no such mix")?;
     let (mut per_packet, mut per_connection) = (Vec::new(), Vec::new());
-    for run in 0..=effort.runs {
+    while generator.counts.closed < mix.flows.into() {
+        let Rig { firewall, wires, .. } = &mut rig;
+        play(ground, &mut generator, firewall, wires, u64::from(mix.flows));
+    }
+    for _ in 0..effort.runs {
         let before = generator.counts;
         let Rig { firewall, wires, .. } = &mut rig;
         let clocks = play(ground, &mut generator, firewall, wires, effort.packets);
         let connections = (generator.counts.closed - before.closed).max(1);
-        // The first run opens most of the connections.
-        if run > 0 {
-            per_packet.push(clocks);
-            let packets = generator.counts.sent - before.sent;
-            per_connection.push(clocks * packets as f64 / connections as f64);
-        }
+        per_packet.push(clocks);
+        let packets = generator.counts.sent - before.sent;
+        per_connection.push(clocks * packets as f64 / connections as f64);
     }
     settle(ground, &mut generator, &mut rig)?;
     let measured = |name: String, unit: &str, runs| Measured {

@@ -35,7 +35,7 @@ pub enum Row {
         /// Rules of the policy; the last one admits them.
         #[arg(long, default_value_t = 1_000)]
         rules: usize,
-        /// With a partner to whom they are to be told.
+        /// Also with a partner to whom they are to be told, run by run in turn.
         #[arg(long)]
         partner: bool,
     },
@@ -101,6 +101,8 @@ pub struct Measured {
 
 /// Clocks for each packet.
 pub const PER_PACKET: &str = "clocks/packet";
+/// What the names of rows end in whose worker has a processor of its own.
+pub const TWO_CORES: &str = "two cores";
 /// Clocks for each new session.
 pub const PER_SESSION: &str = "clocks/session";
 
@@ -139,9 +141,8 @@ impl Row {
         match self {
             Row::Established { sessions, .. } => sessions,
             // A table for each run, or several beside each other.
-            Row::New { sessions, .. } | Row::Replication { sessions, .. } | Row::Sync { sessions, .. } => {
-                sessions.saturating_mul(4)
-            }
+            Row::New { sessions, .. } => sessions.saturating_mul(10),
+            Row::Replication { sessions, .. } | Row::Sync { sessions, .. } => sessions.saturating_mul(4),
             Row::Mixed { slots, .. } => slots,
         }
     }
