@@ -34,6 +34,7 @@ pub mod probe;
 pub mod process;
 pub mod raw;
 pub mod report;
+pub mod rival;
 pub mod servers;
 pub mod ssh;
 pub mod state;

@@ -12,7 +12,7 @@ use lab::{
     faults::{self, Cable, ProcessFault},
     forwarder::{self, Direction, Impairment},
     guard,
-    measure::{self, Setting},
+    measure::{self, Setting, compare::Plan},
     state::{LabLock, LabState},
     status,
 };
@@ -130,6 +130,21 @@ enum Command {
         /// How workers wait for packets.
         #[arg(long)]
         polling: Option<PollingArg>,
+        /// Close with one line of JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Measure the pair beside nftables, conntrackd and keepalived on the same cables.
+    Compare {
+        /// Deaths of the active machine, for each system and size.
+        #[arg(long, default_value_t = 5)]
+        runs: u32,
+        /// Sizes of the session table.
+        #[arg(long, value_delimiter = ',', default_value = "1000,100000,500000")]
+        sessions: Vec<u32>,
+        /// Where to draw the gaps.
+        #[arg(long)]
+        picture: Option<PathBuf>,
         /// Close with one line of JSON.
         #[arg(long)]
         json: bool,
@@ -354,6 +369,15 @@ fn run(command: Command) -> Result<ExitCode> {
                 MeasureArg::Wire => measure::wire::run(&setting, runs)?,
             };
             finish(figures.table(), figures.faults.is_empty(), json.then(|| figures.to_json()))
+        }
+        Command::Compare { runs, sessions, picture, json } => {
+            sweep_on_signals()?;
+            let found = measure::compare::run(&Plan { sessions, runs, patience: PATIENCE })?;
+            if let Some(path) = picture {
+                found.draw(&path)?;
+            }
+            let is_whole = found.rows.iter().all(|row| row.faults.is_empty());
+            finish(found.table(), is_whole, json.then(|| found.to_json()))
         }
         Command::Baseline { rounds, seconds, json } => {
             sweep_on_signals()?;

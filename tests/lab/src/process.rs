@@ -83,11 +83,16 @@ impl ProcessRef {
 
     /// Processor time used so far by all its threads.
     pub fn cpu_time(self) -> Option<Duration> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
-        let fields: Vec<&str> = after_name(&stat)?.split_ascii_whitespace().collect();
-        let ticks = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
-        let per_second = rustix::param::clock_ticks_per_second();
-        Some(Duration::from_micros(ticks * 1_000_000 / per_second.max(1)))
+        cpu_time(&fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?)
+    }
+
+    /// Processor time used so far by its threads of that name.
+    pub fn thread_cpu_time(self, name: &str) -> Option<Duration> {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid)).ok()?;
+        let of_name = tasks.flatten().filter(|task| {
+            fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
+        });
+        Some(of_name.filter_map(|task| cpu_time(&fs::read_to_string(task.path().join("stat")).ok()?)).sum())
     }
 
     /// Resident memory in KiB.
@@ -96,6 +101,14 @@ impl ProcessRef {
         let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
         line.split_ascii_whitespace().nth(1)?.parse().ok()
     }
+}
+
+/// Processor time in a `stat` file.
+fn cpu_time(stat: &str) -> Option<Duration> {
+    let fields: Vec<&str> = after_name(stat)?.split_ascii_whitespace().collect();
+    let ticks = fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?;
+    let per_second = rustix::param::clock_ticks_per_second();
+    Some(Duration::from_micros(ticks * 1_000_000 / per_second.max(1)))
 }
 
 /// What follows the program's name, which may itself hold spaces and brackets.

@@ -2,6 +2,7 @@
 //! measurement prints a table and, if asked, one line of JSON; what it must reach stands beside.
 
 pub mod bulk;
+pub mod compare;
 pub mod takeover;
 pub mod wire;
 

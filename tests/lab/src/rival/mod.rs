@@ -1,0 +1,278 @@
+//! What a user would run instead: nftables, conntrackd and keepalived of the distribution, as a pair, on the
+//! very same cables between the very same client and server.
+//!
+//! Its nodes are the lab's namespaces with the kernel's forwarding in them. A machine's death is made of all
+//! of its programs' deaths and all of its links' going down at once.
+
+mod texts;
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::Signal;
+
+use crate::{
+    error::{LabError, Result},
+    exec::{self, Running, SHORT},
+    guard::{Lab, LabOptions},
+    netns,
+    process::ProcessRef,
+    topology::{Host, Network, SyncLink},
+};
+
+/// Where conntrackd keeps what the other node tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cache {
+    /// Beside the kernel's table, into which it is committed at a takeover: the default.
+    External,
+    /// In the kernel's table at once.
+    None,
+}
+
+/// What the pair is like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RivalOptions {
+    /// Where the mirror lies.
+    pub cache: Cache,
+    /// keepalived's interval; three of them are a death.
+    pub advert_ms: u32,
+}
+
+/// The kernel's limit of sessions while such a pair is up.
+const CONNTRACK_MAX: &str = "2000000";
+const MAX_PATH: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
+/// How long a node may take to be there, or to have been told everything.
+const READY: Duration = Duration::from_secs(30);
+
+/// A pair that is up; everything goes with this value.
+#[derive(Debug)]
+pub struct Rival {
+    nodes: Vec<RivalNode>,
+    /// The machine's own limit, which is put back.
+    old_max: Option<String>,
+    options: RivalOptions,
+    _lab: Lab,
+}
+
+/// Files that running programs keep.
+const LEFT_BEHIND: [&str; 5] =
+    ["conntrackd.lock", "conntrackd.ctl", "keepalived.pid", "vrrp.pid", "checkers.pid"];
+
+#[derive(Debug)]
+struct RivalNode {
+    host: Host,
+    dir: PathBuf,
+    programs: Vec<Running>,
+}
+
+impl Rival {
+    /// Puts the pair up and waits until node a is the active one.
+    pub fn up(options: RivalOptions, patience: Duration) -> Result<Self> {
+        for program in ["nft", "conntrack", "conntrackd", "keepalived"] {
+            let found = exec::run(Command::new("which").arg(program), SHORT)?.ok();
+            if !found {
+                let hint = "apt-get install nftables conntrack conntrackd keepalived".into();
+                return Err(LabError::MissingProgram { program: program.into(), hint });
+            }
+        }
+        let lab = Lab::up(&LabOptions { nodes: 2, patience, ..LabOptions::default() }.without_daemon())?;
+        let mut rival = Self { nodes: Vec::new(), old_max: None, options, _lab: lab };
+        for host in Host::NODES {
+            let dir = Path::new(crate::state::RUN_DIR).join(format!("rival-{}", host.name()));
+            fs::create_dir_all(&dir).map_err(LabError::io(format!("create {}", dir.display())))?;
+            let mut node = RivalNode { host, dir, programs: Vec::new() };
+            node.prepare(options)?;
+            rival.nodes.push(node);
+        }
+        // Only now is the module there for certain.
+        rival.old_max = fs::read_to_string(MAX_PATH).ok();
+        fs::write(MAX_PATH, CONNTRACK_MAX).map_err(LabError::io(format!("write {MAX_PATH}")))?;
+        for node in &mut rival.nodes {
+            node.start()?;
+            if node.host == Host::A {
+                wait_for_role(node.host)?;
+            }
+        }
+        thread::sleep(Duration::from_secs(1));
+        Ok(rival)
+    }
+
+    /// Sessions that the node's kernel has.
+    pub fn sessions(&self, host: Host) -> Result<u64> {
+        let path = "/proc/sys/net/netfilter/nf_conntrack_count";
+        let text =
+            netns::within(host, || fs::read_to_string(path))?.map_err(LabError::io(path.to_owned()))?;
+        text.trim().parse().map_err(|_| LabError::output("the number of sessions", &text))
+    }
+
+    /// Sessions that a standby holds for the other node.
+    pub fn mirrored(&self, host: Host) -> Result<u64> {
+        if self.options.cache == Cache::None {
+            return self.sessions(host);
+        }
+        let said = self.ask(host, &["-s"])?;
+        let external = said.split("cache external").nth(1).unwrap_or_default();
+        let count = external.lines().find_map(|line| line.trim().strip_prefix("current active connections:"));
+        count
+            .and_then(|count| count.trim().parse().ok())
+            .ok_or_else(|| LabError::output("the external cache's size", &said))
+    }
+
+    /// Waits until a standby has been told of so many sessions, or nothing more comes; how many it has.
+    pub fn wait_mirrored(&self, host: Host, wanted: u64, limit: Duration) -> Result<u64> {
+        let deadline = Instant::now() + limit;
+        let (mut last, mut since) = (0, Instant::now());
+        loop {
+            let have = self.mirrored(host)?;
+            if have != last {
+                (last, since) = (have, Instant::now());
+            }
+            if have >= wanted || since.elapsed() > Duration::from_secs(5) || Instant::now() > deadline {
+                return Ok(have);
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The node's machine dies now.
+    pub fn kill(&mut self, host: Host) -> Result<Instant> {
+        let node = self.node(host)?;
+        let all = netns::processes(host);
+        let links: String = node.links().map(|link| format!("link set {link} down\n")).collect();
+        let at = Instant::now();
+        netns::batch(host, &links)?;
+        all.iter().for_each(|process| {
+            process.signal(Signal::KILL);
+        });
+        node.programs.clear();
+        all.iter().for_each(|process| {
+            process.gone_within(READY);
+        });
+        Ok(at)
+    }
+
+    /// The node's machine comes back and has forgotten everything.
+    pub fn revive(&mut self, host: Host) -> Result<()> {
+        let options = self.options;
+        let node = self.node(host)?;
+        node.prepare(options)?;
+        node.start()
+    }
+
+    /// Calls conntrackd's command line on a node and waits for its end; how long it took.
+    pub fn command(&self, host: Host, option: &str) -> Result<Duration> {
+        let started = Instant::now();
+        self.ask(host, &[option])?;
+        Ok(started.elapsed())
+    }
+
+    /// Processor time of the nodes' conntrackd so far.
+    pub fn cpu(&self) -> Duration {
+        let daemons = self.nodes.iter().filter_map(|node| node.programs.first()?.identity());
+        daemons.filter_map(ProcessRef::cpu_time).sum()
+    }
+
+    fn ask(&self, host: Host, options: &[&str]) -> Result<String> {
+        let node = self.nodes.iter().find(|node| node.host == host);
+        let node = node.ok_or_else(|| LabError::Config(format!("no node {}", host.name())))?;
+        let mut command = exec::on(host, "conntrackd");
+        command.arg("-C").arg(node.dir.join("conntrackd.conf")).args(options);
+        Ok(exec::check(&mut command, Duration::from_secs(60))?.stdout)
+    }
+
+    fn node(&mut self, host: Host) -> Result<&mut RivalNode> {
+        let found = self.nodes.iter_mut().find(|node| node.host == host);
+        found.ok_or_else(|| LabError::Config(format!("no node {}", host.name())))
+    }
+}
+
+impl Drop for Rival {
+    fn drop(&mut self) {
+        for node in &mut self.nodes {
+            node.programs.clear();
+            let _ = fs::remove_dir_all(&node.dir);
+        }
+        if let Some(old) = self.old_max.take() {
+            let _ = fs::write(MAX_PATH, old);
+        }
+    }
+}
+
+impl RivalNode {
+    fn links(&self) -> impl Iterator<Item = &'static str> + use<> {
+        Network::BOTH.map(|network| network.link().node_interface).into_iter().chain([SyncLink::FIRST.name()])
+    }
+
+    /// Addresses, rules and files of a machine that has just started.
+    fn prepare(&mut self, options: RivalOptions) -> Result<()> {
+        let host = self.host;
+        let flush: String = self.links().map(|link| format!("addr flush dev {link}\n")).collect();
+        netns::batch(host, &flush)?;
+        exec::check(exec::on(host, "nft").args(["flush", "ruleset"]), SHORT)?;
+        exec::check_with_input(exec::on(host, "nft").args(["-f", "-"]), texts::RULES, SHORT)?;
+        exec::check(exec::on(host, "conntrack").arg("-F"), SHORT)?;
+        netns::within(host, || {
+            texts::SYSCTLS.iter().try_for_each(|(key, value)| {
+                let path = format!("/proc/sys/{key}");
+                fs::write(&path, value).map_err(LabError::io(format!("write {path}")))
+            })
+        })??;
+        netns::batch(host, &texts::addresses(host))?;
+        let script = self.write("role.sh", &texts::role_script(&self.dir, options))?;
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755))
+            .map_err(LabError::io(format!("make {} a program", script.display())))?;
+        self.write("conntrackd.conf", &texts::conntrackd(host, &self.dir, options))?;
+        self.write("keepalived.conf", &texts::keepalived(host, &self.dir, options))?;
+        // What a machine's death leaves behind is not there after its next start.
+        for name in LEFT_BEHIND {
+            let _ = fs::remove_file(self.dir.join(name));
+        }
+        Ok(())
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<PathBuf> {
+        let path = self.dir.join(name);
+        fs::write(&path, text).map_err(LabError::io(format!("write {}", path.display())))?;
+        Ok(path)
+    }
+
+    /// conntrackd first: keepalived's script talks to it.
+    fn start(&mut self) -> Result<()> {
+        let mut daemon = exec::on(self.host, "conntrackd");
+        daemon.arg("-C").arg(self.dir.join("conntrackd.conf"));
+        self.programs = vec![self.spawn(&mut daemon, "conntrackd.out")?];
+        let control = self.dir.join("conntrackd.ctl");
+        exec::wait_for("conntrackd's socket", READY, || control.exists().then_some(()))?;
+        let mut vrrp = exec::on(self.host, "keepalived");
+        vrrp.args(["-n", "-l", "-f"]).arg(self.dir.join("keepalived.conf"));
+        for (option, file) in [("-p", "keepalived.pid"), ("-r", "vrrp.pid"), ("-c", "checkers.pid")] {
+            vrrp.arg(option).arg(self.dir.join(file));
+        }
+        let running = self.spawn(&mut vrrp, "keepalived.out")?;
+        self.programs.push(running);
+        Ok(())
+    }
+
+    fn spawn(&self, command: &mut Command, log: &str) -> Result<Running> {
+        let path = self.dir.join(log);
+        let file = fs::File::create(&path).map_err(LabError::io(format!("create {}", path.display())))?;
+        let errors = file.try_clone().map_err(LabError::io("share a log"))?;
+        Running::start(command.stdin(Stdio::null()).stdout(file).stderr(errors))
+    }
+}
+
+/// Waits until a node has the shared addresses.
+pub fn wait_for_role(host: Host) -> Result<()> {
+    exec::wait_for("keepalived to take the shared address", READY, || {
+        let mut command = Command::new("ip");
+        command.args(["-n", host.namespace(), "-4", "-o", "addr", "show", "dev", "lan0"]);
+        let said = exec::run(&mut command, SHORT).ok()?.stdout;
+        said.contains(" 10.1.0.1/").then_some(())
+    })
+}
