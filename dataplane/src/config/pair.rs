@@ -195,6 +195,7 @@ impl PairSettings {
         membership::Config {
             preferred: self.preferred == self.node,
             paths,
+            sync_links: self.links.len(),
             interval: Micros::from_millis(self.heartbeat.interval_ms.into()),
             misses: self.heartbeat.misses,
             boot_delay: Micros::from_millis(self.boot_delay_ms.into()),

@@ -341,6 +341,7 @@ pub(super) fn refusal(reason: Refusal) -> &'static str {
         Refusal::NobodyActive => "no node is active",
         Refusal::NotStandby => "the partner is not standby",
         Refusal::NotInSync => "the partner's copy of the sessions is not proven equal",
+        Refusal::NoSyncLink => "no sync link works; `ha-ctl force standby` moves the role with some loss",
         Refusal::PartnerUnfit => "the partner cannot be active",
         Refusal::Differs => "the nodes differ in what must be equal",
         Refusal::Busy => "another one is under way",

@@ -25,6 +25,9 @@ pub struct Config {
     pub preferred: bool,
     /// For each path, whether session sync runs over it.
     pub paths: Vec<bool>,
+    /// So many paths, the first ones, are sync links. The others are data ports, on which nothing is heard
+    /// while workers park.
+    pub sync_links: usize,
     /// Time between heartbeats; also how long an absence may be before the node drains and re-judges.
     pub interval: Micros,
     /// Heartbeats that may be missing.
@@ -100,6 +103,7 @@ impl Config {
             partner,
             preferred: node < partner,
             paths: vec![true, false],
+            sync_links: 1,
             interval: Micros::from_millis(100),
             misses: 3,
             margin: Micros::from_millis(10),

@@ -207,6 +207,8 @@ pub enum Refusal {
     NotStandby,
     /// The partner's mirror is not proven equal.
     NotInSync,
+    /// No sync link works, over which the nodes hear each other while bursts are parked.
+    NoSyncLink,
     /// The partner cannot be active.
     PartnerUnfit,
     /// The nodes differ.

@@ -10,12 +10,14 @@
 //! ```
 //!
 //! The grant is dated in the target's own clock, by the last heartbeat that the active node heard from it,
-//! so it ends at the target before it lapses at the giver, however long a heartbeat was under way.
+//! so it ends at the target before it is overdue at the giver, however long a heartbeat was under way. The
+//! giver goes on only when it has heard from the target after that end, or hears nothing of it at all.
 
 use super::config::Config;
 use super::event::{Cause, Effect, Notice, Refusal};
 use super::state::{Stage, State};
 use super::{Mirror, Phase, Role};
+use crate::heartbeat;
 use crate::ids::{Micros, Term};
 
 /// Heartbeats that often while a handover is under way, if they are not quicker anyway.
@@ -38,6 +40,8 @@ pub(super) enum Handover {
     Flushing { since: Micros },
     /// Active no longer in fact: the target may claim the term.
     Granted { term: Term, until: Micros, since: Micros },
+    /// The same, and it ought to have been heard of: the target used the grant, or let it lapse.
+    Overdue { term: Term, until: Micros },
     /// Target: gets ready.
     TargetPreparing,
     /// Target: is ready.
@@ -53,19 +57,27 @@ impl Handover {
             Self::Asked { .. } => Phase::Request,
             Self::Refusing { .. } => Phase::Refused,
             Self::Preparing { .. } | Self::Parking { .. } | Self::Flushing { .. } => Phase::Prepare,
-            Self::Granted { term, until, .. } => Phase::Grant { term, until },
+            Self::Granted { term, until, .. } | Self::Overdue { term, until } => Phase::Grant { term, until },
             Self::TargetPrepared | Self::Accepting { .. } => Phase::Prepared,
         }
     }
 
     /// Whether workers hold bursts back.
     pub(super) fn parks(self) -> bool {
-        matches!(self, Self::Parking { .. } | Self::Flushing { .. } | Self::Granted { .. })
+        matches!(self, Self::Parking { .. } | Self::Flushing { .. }) || self.stopped()
     }
 
     /// Whether the role is no longer this node's to use.
     pub(super) fn stopped(self) -> bool {
-        matches!(self, Self::Granted { .. })
+        self.granted().is_some()
+    }
+
+    /// The term that the target may claim, and until when by its clock.
+    pub(super) fn granted(self) -> Option<(Term, Micros)> {
+        match self {
+            Self::Granted { term, until, .. } | Self::Overdue { term, until } => Some((term, until)),
+            _ => None,
+        }
     }
 
     pub(super) fn beat_interval(self, config: &Config) -> Micros {
@@ -75,7 +87,7 @@ impl Handover {
 
     pub(super) fn deadline(self, config: &Config) -> Option<Micros> {
         match self {
-            Self::Idle | Self::TargetPreparing | Self::TargetPrepared => None,
+            Self::Idle | Self::TargetPreparing | Self::TargetPrepared | Self::Overdue { .. } => None,
             Self::Asked { since } | Self::Refusing { since } | Self::Preparing { since } => {
                 Some(since.after(config.prepare_limit))
             }
@@ -98,6 +110,7 @@ impl Handover {
                 peer(until);
                 own(since);
             }
+            Self::Overdue { until, .. } => peer(until),
             Self::Accepting { until, .. } => own(until),
         }
     }
@@ -107,7 +120,7 @@ impl State {
     /// An operator asks, on either node.
     pub(super) fn switchover(&mut self, now: Micros, effects: &mut Vec<Effect>) {
         let refusal = if self.stage == Stage::Active {
-            self.refusal()
+            self.lossless_refusal()
         } else {
             match self.heard_view() {
                 None => Some(Refusal::NoPartner),
@@ -124,6 +137,16 @@ impl State {
     }
 
     /// Why the role cannot be handed over without loss now; `None` if it can.
+    pub(super) fn lossless_refusal(&self) -> Option<Refusal> {
+        self.refusal().or_else(|| (!self.hears_while_parked()).then_some(Refusal::NoSyncLink))
+    }
+
+    /// Whether the partner is heard over a link that parked workers have nothing to do with.
+    fn hears_while_parked(&self) -> bool {
+        self.paths.iter().take(self.config.sync_links).any(heartbeat::Path::alive)
+    }
+
+    /// Why the role cannot be handed over now; `None` if it can.
     pub(super) fn refusal(&self) -> Option<Refusal> {
         let Some(view) = self.heard_view() else { return Some(Refusal::NoPartner) };
         let claim = &view.beat.claim;
@@ -207,7 +230,7 @@ impl State {
         now: Micros,
         effects: &mut Vec<Effect>,
     ) -> Option<Cause> {
-        if let (Handover::Granted { term, .. }, Some((claim, _))) = (self.handover, view)
+        if let (Some((term, _)), Some((claim, _))) = (self.handover.granted(), view)
             && claim.role == Role::Active
             && claim.term >= term
         {
@@ -218,21 +241,12 @@ impl State {
             return Some(Cause::Grant);
         }
         match (self.handover, view) {
-            (Handover::Granted { term, .. }, _) if late => {
-                self.seen = self.seen.max(term);
-                effects.push(Effect::Notice(Notice::SwitchoverLapsed));
-                effects.push(Effect::Unpark);
-                self.reserve_term(effects);
-                self.lease = now;
-                self.claim_role(Cause::Lapse, Micros::NEVER, now, effects);
-                if self.handover.stopped() {
-                    // No terms are left to go on with.
-                    self.step_down(Cause::Lapse, now, effects);
-                    return Some(Cause::Lapse);
-                }
-                self.said = None;
-                self.begin_lease(now);
-                return Some(Cause::Lapse);
+            (Handover::Granted { term, until, .. }, _) if late => {
+                self.handover = Handover::Overdue { term, until };
+                return self.drive_overdue((term, until), now, effects);
+            }
+            (Handover::Overdue { term, until }, _) => {
+                return self.drive_overdue((term, until), now, effects);
             }
             (Handover::Parking { .. } | Handover::Flushing { .. }, _) if late => {
                 effects.push(Effect::Notice(Notice::SwitchoverLapsed));
@@ -246,16 +260,17 @@ impl State {
             (Handover::Preparing { since }, Some((claim, echoed)))
                 if claim.phase == Phase::Prepared && echoed >= since =>
             {
-                effects.push(Effect::Park);
-                self.handover = Handover::Parking { since: now };
+                self.stop_forwarding(now, effects);
             }
-            (Handover::Idle, Some((claim, _))) if claim.phase == Phase::Request => match self.refusal() {
-                None => self.begin_handover(now),
-                Some(reason) => {
-                    effects.push(Effect::Notice(Notice::SwitchoverRefused(reason)));
-                    self.handover = Handover::Refusing { since: now };
+            (Handover::Idle, Some((claim, _))) if claim.phase == Phase::Request => {
+                match self.lossless_refusal() {
+                    None => self.begin_handover(now),
+                    Some(reason) => {
+                        effects.push(Effect::Notice(Notice::SwitchoverRefused(reason)));
+                        self.handover = Handover::Refusing { since: now };
+                    }
                 }
-            },
+            }
             (Handover::Refusing { .. }, view)
                 if late || view.is_none_or(|(claim, _)| claim.phase != Phase::Request) =>
             {
@@ -264,6 +279,45 @@ impl State {
             _ => {}
         }
         None
+    }
+
+    /// Bursts wait for the target, unless its answers would wait with them: over data ports alone the role
+    /// changes sides with what is under way lost.
+    fn stop_forwarding(&mut self, now: Micros, effects: &mut Vec<Effect>) {
+        if self.hears_while_parked() {
+            effects.push(Effect::Park);
+            self.handover = Handover::Parking { since: now };
+        } else {
+            effects.push(Effect::Flush);
+            self.handover = Handover::Flushing { since: now };
+        }
+    }
+
+    /// The grant ought to be over. It is for certain when the target says so by a heartbeat of a later time,
+    /// or is not heard any more at all: until then it may be active, and its word under way.
+    fn drive_overdue(
+        &mut self,
+        (term, until): (Term, Micros),
+        now: Micros,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Cause> {
+        if self.heard_view().is_some_and(|view| view.beat.said.clock < until) {
+            return None;
+        }
+        self.seen = self.seen.max(term);
+        effects.push(Effect::Notice(Notice::SwitchoverLapsed));
+        effects.push(Effect::Unpark);
+        self.reserve_term(effects);
+        self.lease = now;
+        self.claim_role(Cause::Lapse, Micros::NEVER, now, effects);
+        if self.handover.stopped() {
+            // No terms are left to go on with.
+            self.step_down(Cause::Lapse, now, effects);
+            return Some(Cause::Lapse);
+        }
+        self.said = None;
+        self.begin_lease(now);
+        Some(Cause::Lapse)
     }
 
     /// Going on after a lapse: the partner cannot have taken over, so nothing has to be asked.

@@ -46,7 +46,7 @@ impl State {
         now: Micros,
         effects: &mut Vec<Effect>,
     ) -> Option<Cause> {
-        if let Handover::Granted { term, .. } = self.handover
+        if let Some((term, _)) = self.handover.granted()
             && theirs.term >= term
         {
             return None;
@@ -212,7 +212,9 @@ impl State {
             && !self.config.preferred
             && claim.quality.saturating_add(self.config.hysteresis) > quality;
         let wanted = (better && claim.quality > quality || returns) && self.forced.is_none();
-        if !wanted || self.refusal().is_some() || self.held(now) {
+        // Who need not swap does not pay for it.
+        let refusal = if better { self.refusal() } else { self.lossless_refusal() };
+        if !wanted || refusal.is_some() || self.held(now) {
             self.better_since = None;
             return None;
         }

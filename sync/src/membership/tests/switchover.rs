@@ -162,21 +162,65 @@ fn decision_37_a_target_that_stalls_after_the_grant_does_not_use_it() {
     pair.event(A, Event::Flushed);
     pair.nodes[B].stalled = true;
     pair.run(90);
-    assert!(pair.forwards(A));
+    assert!(!pair.forwards(A), "the target may have used it");
     pair.nodes[B].stalled = false;
+    pair.run(30);
+    assert!(pair.forwards(A));
     pair.run(500);
     assert_eq!(pair.roles(), (Active, Standby));
     assert_eq!(pair.overlaps, []);
 }
 
 #[test]
-fn a_target_that_dies_during_the_handover_costs_no_more_than_the_grant() {
+fn a_target_that_dies_during_the_handover_costs_no_more_than_a_takeover() {
     let mut pair = Pair::at_work();
     pair.nodes[B].deaf_workers = true;
     command(&mut pair, A, Command::Switchover);
     pair.run(3);
     pair.kill(B);
-    assert!(pair.until_forwards(A, 100) <= 60);
+    assert!(pair.until_forwards(A, 500) <= 310);
+}
+
+/// Found in the lab, with a sync link of 60 ms: the giver went on when its time was over, and the target,
+/// whose word was under way, had taken the role.
+#[test]
+fn x_16_a_giver_goes_on_only_when_it_knows_that_the_target_does_not() {
+    let mut pair = Pair::at_work();
+    pair.nodes[A].never_flushes = true;
+    command(&mut pair, A, Command::Switchover);
+    pair.run(5);
+    pair.event(A, Event::Flushed);
+    pair.run(2);
+    pair.cut[0][B] = true;
+    pair.cut[1][B] = true;
+    pair.run(150);
+    assert!(pair.forwards(B) && !pair.forwards(A));
+    pair.cut_all(false);
+    pair.run(100);
+    assert_eq!((pair.roles(), pair.overlaps), ((Standby, Active), vec![]));
+}
+
+#[test]
+fn x_16_without_a_sync_link_a_switchover_is_refused_and_a_swap_parks_nothing() {
+    let mut pair = Pair::at_work_with(|config| {
+        config.paths = vec![true, true];
+        config.hold_down = Micros::from_millis(1);
+    });
+    pair.cut[0] = [true; 2];
+    pair.run(500);
+    for node in [A, B] {
+        command(&mut pair, node, Command::Switchover);
+        pair.run(300);
+        assert_eq!(
+            (pair.roles(), pair.notices(A)),
+            ((Active, Standby), vec!["switchover_refused"; node + 1])
+        );
+    }
+    // Whoever cannot do the work hands over all the same: what is under way is lost.
+    pair.fitness(A, |fitness| fitness.quality = 20);
+    pair.run(1_500);
+    assert_eq!((pair.roles(), pair.overlaps.len()), ((Standby, Active), 0));
+    assert_eq!(pair.did(A, &Effect::Park), 0);
 }
 
 #[test]
