@@ -214,7 +214,10 @@ impl State {
         });
         self.activations.rotate_right(1);
         self.activations[0] = Some(now);
-        self.hold_until = now.after(self.config.hold_down);
+        // Nobody had the role before: there was no change to wait after.
+        if !matches!(cause, Cause::BootDelay | Cause::Vote) {
+            self.hold_until = now.after(self.config.hold_down);
+        }
         self.announce_at = now.after(self.config.announce_every);
         if cause != Cause::Grant {
             effects.push(Effect::Install(term));

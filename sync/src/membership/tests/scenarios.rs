@@ -445,6 +445,15 @@ fn a_one_way_cut_of_one_path_is_noticed_on_both_sides() {
     assert_eq!(pair.roles(), (Active, Standby));
 }
 
+/// A cable pulled soon after both nodes came up must not black-hole traffic for the hold-down.
+#[test]
+fn s_18_the_first_role_is_not_held_down() {
+    let mut pair = Pair::at_work();
+    pair.fitness(A, |fitness| fitness.quality = 63);
+    pair.run(2_000);
+    assert_eq!(pair.changes(B), [(Standby, Active, Cause::Grant)]);
+}
+
 #[test]
 fn s_18_better_quality_moves_the_role_once_and_flapping_is_bounded() {
     let mut pair = Pair::at_work();
