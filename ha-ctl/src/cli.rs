@@ -2,11 +2,15 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use proto::{
-    AddressFilter, Command, DEFAULT_SESSION_ROWS, EventsArgs, ForceArgs, ForcedRole, MAX_EVENTS,
-    MAX_SESSION_ROWS, MAX_TERMINATED, Protocol, SessionHandle, SessionsArgs, TerminateArgs, WaitArgs,
+    AddressFilter, Command, DEFAULT_SESSION_ROWS, Damage, DebugArgs, EventsArgs, ForceArgs, ForcedRole,
+    MAX_EVENTS, MAX_SESSION_ROWS, MAX_TERMINATED, Protocol, SessionHandle, SessionsArgs, TerminateArgs,
+    WaitArgs,
 };
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// The longest that the daemon takes to end sessions, and a second for its answer.
+const TERMINATES_FOR: Duration = Duration::from_secs(61);
 
 /// Ask the firewall daemon understudyd, and show what it answers.
 #[derive(Parser, Debug)]
@@ -62,14 +66,17 @@ pub enum Verb {
     Routes,
     /// Prove that both nodes hold the same sessions: compare every digest now, and wait for the result
     ///
-    /// To be asked on the active node. Exit code 4 if something differed; it is being repaired then.
+    /// Can be asked on either node. Exit code 4 if something differed; it is being repaired then.
     Verify,
-    /// Show both nodes side by side, and what differs and must not
+    /// Show both nodes side by side, sessions by protocol, and in which groups of digests they differ
     ///
-    /// Under traffic the two tables always differ by what is under way: "verify" proves, this shows. Exit code 4
-    /// if a line differs.
+    /// Can be asked on either node. The lines are as old as the partner's last heartbeat, and under traffic the
+    /// tables differ by what is under way; the digests are compared now, and prove. Exit code 4 if a line or a
+    /// digest differs.
     Compare,
-    /// Send all sessions to the partner again, without a restart
+    /// Send all sessions to the standby again, without a restart
+    ///
+    /// Can be asked on either node.
     Resync,
     /// Move the active role to the other node without losing a packet, and wait until it has it
     ///
@@ -96,6 +103,11 @@ pub enum Verb {
     ///
     /// Prints the public key, which goes into the partner's configuration ("partner-key"). Needs no daemon.
     Keygen(KeygenArgs),
+    /// Harm a mirrored session, to see that the pair finds and repairs it: for tests
+    ///
+    /// Obeyed on a standby only, and only with "debug-verbs = true" in its [pair].
+    #[command(hide = true, subcommand)]
+    Debug(DebugVerb),
     /// Print the reference of all verbs and arguments, in Markdown
     #[command(hide = true)]
     Reference,
@@ -153,6 +165,36 @@ pub enum RoleArg {
     Active,
     /// Never forward
     Standby,
+}
+
+/// What to do to the node.
+#[derive(Subcommand, Debug)]
+pub enum DebugVerb {
+    /// Harm the copy of a session
+    Damage(DamageVerb),
+}
+
+/// Which harm.
+#[derive(Args, Debug)]
+pub struct DamageVerb {
+    /// Change it, take it away, or add one like it
+    #[arg(value_name = "HOW")]
+    pub how: DamageArg,
+
+    /// This one, by worker and slot as "ha-ctl sessions --json" shows them (default: the first one)
+    #[arg(long, value_name = "W/S")]
+    pub session: Option<SessionHandle>,
+}
+
+/// How a session can be harmed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum DamageArg {
+    /// Change it
+    Corrupt,
+    /// Take it away
+    Drop,
+    /// Add one like it
+    Add,
 }
 
 /// Which events.
@@ -249,7 +291,7 @@ impl Cli {
             Verb::Neighbours => Command::Neighbours,
             Verb::Routes => Command::Routes,
             Verb::Verify => Command::Verify(wait),
-            Verb::Compare => Command::Compare,
+            Verb::Compare => Command::Compare(wait),
             Verb::Resync => Command::Resync,
             Verb::Switchover => Command::Switchover(wait),
             Verb::Force(force) => Command::Force(ForceArgs {
@@ -272,6 +314,14 @@ impl Cli {
                 port: which.port,
                 state: which.state.clone(),
             }),
+            Verb::Debug(DebugVerb::Damage(verb)) => Command::Debug(DebugArgs {
+                damage: match verb.how {
+                    DamageArg::Corrupt => Damage::Corrupt,
+                    DamageArg::Drop => Damage::Drop,
+                    DamageArg::Add => Damage::Add,
+                },
+                session: verb.session,
+            }),
             Verb::Top(_) | Verb::Keygen(_) | Verb::Reference => return None,
         })
     }
@@ -279,7 +329,9 @@ impl Cli {
     /// How long to wait for the answer: a daemon that waits itself gets the chance to say that it was in vain.
     pub fn patience(&self) -> Duration {
         match self.verb {
-            Verb::Verify | Verb::Switchover => self.timeout + Duration::from_secs(1),
+            Verb::Verify | Verb::Compare | Verb::Switchover => self.timeout + Duration::from_secs(1),
+            // Each end may be asked for its numbers for two seconds, and many sessions go in waves.
+            Verb::Terminate(_) => self.timeout.max(TERMINATES_FOR),
             _ => self.timeout,
         }
     }
@@ -363,8 +415,19 @@ mod tests {
             ..TerminateArgs::default()
         };
         assert_eq!(command("ha-ctl terminate --session 1/17"), Some(Command::Terminate(one)));
+        let harm = DebugArgs { damage: Damage::Drop, session: None };
+        assert_eq!(command("ha-ctl debug damage drop"), Some(Command::Debug(harm)));
         assert_eq!(command("ha-ctl events --follow"), None);
         assert_eq!(command("ha-ctl top --count 1"), None);
+    }
+
+    #[test]
+    fn b_33_the_answer_to_terminate_is_waited_for_as_long_as_the_daemon_may_take() {
+        let patience = |line: &str| Cli::try_parse_from(line.split(' ')).unwrap().patience();
+        assert_eq!(patience("ha-ctl terminate --all"), Duration::from_secs(61));
+        assert_eq!(patience("ha-ctl terminate --all --timeout 90"), Duration::from_secs(90));
+        assert_eq!(patience("ha-ctl compare"), Duration::from_secs(6));
+        assert_eq!(patience("ha-ctl status"), Duration::from_secs(5));
     }
 
     #[test]

@@ -191,6 +191,7 @@ fn answer(cli: &Cli) -> Result<(String, u8), Failure> {
             if text.is_empty() { "nothing has happened\n".into() } else { text }
         }
         Verb::Terminate(_) => render_pair::terminated(&typed(data)?),
+        Verb::Debug(_) => render_pair::damaged(&typed(data)?),
         Verb::Top(_) | Verb::Keygen(_) | Verb::Reference => reference::markdown(),
     };
     Ok((text, code))

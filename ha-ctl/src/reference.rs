@@ -143,7 +143,9 @@ mod tests {
         }
         assert!(entries >= 7, "{entries}");
         for name in proto::Command::NAMES {
-            assert!(verbs(&command).any(|verb| verb.get_name() == name), "the protocol's {name} has no verb");
+            // Those that do harm have one that is not shown.
+            let mut all = command.get_subcommands();
+            assert!(all.any(|verb| verb.get_name() == name), "the protocol's {name} has no verb");
         }
     }
 }

@@ -4,8 +4,8 @@ use crate::format::{bytes, count, duration, endpoint, percent_of, permille, utc}
 use crate::render::{clean, line, table};
 use crate::top::View;
 use proto::{
-    Compared, Event, Lease, Ordered, PairNode, PairPath, PairStatus, PartnerState, Role, SwitchedOver,
-    SyncStatus, Terminated, Transfer, Verified,
+    Compared, Damage, Damaged, Event, Lease, Ordered, PairNode, PairPath, PairStatus, PartnerState, Role,
+    SwitchedOver, SyncStatus, Terminated, Transfer, Verified,
 };
 
 /// The pair's lines of `ha-ctl status`: a name and a text each.
@@ -175,10 +175,22 @@ pub fn verified(verified: &Verified) -> String {
         format!("equal: both nodes hold the same {} sessions (proven in {took})\n", count(verified.sessions))
     } else {
         format!(
-            "DIFFERENT: {} of 65,536 digests differed (found in {took}); they are being repaired, verify again\n",
-            count(verified.differing)
+            "DIFFERENT: {} of 65,536 digests differed{} (found in {took}); they are being repaired, verify again\n",
+            count(verified.differing),
+            groups(&verified.groups)
         )
     }
+}
+
+/// Where digests differ, as far as a line has room.
+fn groups(groups: &[u32]) -> String {
+    const SHOWN: usize = 16;
+    if groups.is_empty() {
+        return String::new();
+    }
+    let shown: Vec<String> = groups.iter().take(SHOWN).map(u32::to_string).collect();
+    let more = if groups.len() > SHOWN { ", …" } else { "" };
+    format!(", in {} of 256 groups ({}{more})", groups.len(), shown.join(", "))
 }
 
 /// `ha-ctl compare`.
@@ -188,7 +200,11 @@ pub fn compared(compared: &Compared) -> String {
         let verdict = if row.equal { "" } else { "DIFFERS" };
         rows.row([row.what.clone(), row.own.clone(), row.partner.clone(), verdict.to_owned()]);
     }
-    rows.text("nothing was compared")
+    let digests = match &compared.digests {
+        Some(digests) => verified(digests),
+        None => "the digests were not compared: no path carries session sync, or it takes too long\n".into(),
+    };
+    rows.text("nothing was compared") + &digests
 }
 
 /// `ha-ctl resync`, `force`, `unforce`.
@@ -197,7 +213,11 @@ pub fn ordered(ordered: &Ordered) -> String {
         "resync" => "`ha-ctl status` shows how far it is",
         _ => "`ha-ctl status` shows what comes of it",
     };
-    clean(&format!("{}: done on this node ({}); {next}", ordered.order, ordered.role)) + "\n"
+    let done = match (ordered.order.as_str(), ordered.role) {
+        ("resync", role) if role != Role::Active => "the active node is asked to".to_owned(),
+        (_, role) => format!("done on this node ({role})"),
+    };
+    clean(&format!("{}: {done}; {next}", ordered.order)) + "\n"
 }
 
 /// `ha-ctl switchover`.
@@ -236,6 +256,18 @@ pub fn terminated(terminated: &Terminated) -> String {
         line(&mut out, format_args!("more sessions match: repeat it, or raise --limit"));
     }
     out
+}
+
+/// `ha-ctl debug damage`.
+pub fn damaged(damaged: &Damaged) -> String {
+    let what = match damaged.damage {
+        Damage::Corrupt => "changed",
+        Damage::Drop => "taken away",
+        Damage::Add => "copied under another port",
+    };
+    let Damaged { worker, slot, proto, from, to, .. } = damaged;
+    let (from, to) = (endpoint(from, *proto), endpoint(to, *proto));
+    format!("{worker}/{slot} {proto} {from} > {to}: {what}; `ha-ctl events` tells when it is found\n")
 }
 
 /// One view of `ha-ctl top`.

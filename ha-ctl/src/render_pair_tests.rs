@@ -25,6 +25,7 @@ fn a_node(node_id: u32, role: Role) -> PairNode {
         wire_version: 1,
         policy_generation: 3,
         workers: 2,
+        held: [800, 300, 60, 20],
         entries: 1_180,
         digest: "fedcba9876543210".into(),
     }
@@ -197,10 +198,12 @@ fn b_07_what_is_wrong_is_written_large() {
 
 #[test]
 fn x_03_proofs_and_comparisons() {
-    let proof = Verified { equal: true, differing: 0, sessions: 1_180, took_ms: 40 };
+    let proof = Verified { equal: true, differing: 0, groups: vec![], sessions: 1_180, took_ms: 40 };
     assert_snapshot!(verified(&proof), @"equal: both nodes hold the same 1,180 sessions (proven in 40ms)");
-    let proof = Verified { equal: false, differing: 3, ..proof };
-    assert_snapshot!(verified(&proof), @"DIFFERENT: 3 of 65,536 digests differed (found in 40ms); they are being repaired, verify again");
+    let proof = Verified { equal: false, differing: 3, groups: vec![0, 77], ..proof };
+    assert_snapshot!(verified(&proof), @"DIFFERENT: 3 of 65,536 digests differed, in 2 of 256 groups (0, 77) (found in 40ms); they are being repaired, verify again");
+    let many = Verified { groups: (0..200).collect(), ..proof.clone() };
+    assert!(verified(&many).contains("200 of 256 groups (0, 1, 2, ") && verified(&many).contains("15, …)"));
     let row = |what: &str, own: &str, partner: &str, equal| ComparedLine {
         what: what.into(),
         own: own.into(),
@@ -211,11 +214,18 @@ fn x_03_proofs_and_comparisons() {
         row("role", "active", "standby", true),
         row("configuration", "0123456789abcdef", "0123456789abcdee", false),
     ];
-    assert_snapshot!(compared(&Compared { equal: false, lines }), @r#"
+    let told = Compared { equal: false, lines, digests: Some(proof) };
+    assert_snapshot!(compared(&told), @r#"
     WHAT           HERE              PARTNER
     role           active            standby
     configuration  0123456789abcdef  0123456789abcdee  DIFFERS
+    DIFFERENT: 3 of 65,536 digests differed, in 2 of 256 groups (0, 77) (found in 40ms); they are being repaired, verify again
     "#);
+    let told = Compared { digests: None, ..told };
+    assert!(
+        compared(&told)
+            .ends_with("the digests were not compared: no path carries session sync, or it takes too long\n")
+    );
 }
 
 #[test]
@@ -225,6 +235,8 @@ fn x_16_orders_say_what_was_done() {
     let back = SwitchedOver { role: Role::Active, was: Role::Standby, ..over };
     assert!(switched_over(&back).starts_with("this node is active now; this one was standby"));
     assert_snapshot!(ordered(&Ordered { order: "resync".into(), role: Role::Active }), @"resync: done on this node (active); `ha-ctl status` shows how far it is");
+    let asked = ordered(&Ordered { order: "resync".into(), role: Role::Standby });
+    assert_snapshot!(asked, @"resync: the active node is asked to; `ha-ctl status` shows how far it is");
     assert_snapshot!(ordered(&Ordered { order: "force standby".into(), role: Role::Active }), @"force standby: done on this node (active); `ha-ctl status` shows what comes of it");
 }
 
@@ -321,4 +333,12 @@ fn s_17_a_planned_restart_is_not_an_absence() {
     assert_eq!(partner(&gone), "restarting: it stopped on purpose");
     let absent = PairStatus { partner_state: PartnerState::Absent, ..gone };
     assert_eq!(partner(&absent), "not heard");
+}
+
+#[test]
+fn x_03_harm_says_what_it_did() {
+    let from = side("10.1.0.10", 5_000);
+    let to = side("10.2.0.10", 53);
+    let harm = Damaged { damage: Damage::Add, worker: 1, slot: 7, proto: Protocol::UDP, from, to };
+    assert_snapshot!(damaged(&harm), @"1/7 udp 10.1.0.10:5000 > 10.2.0.10:53: copied under another port; `ha-ctl events` tells when it is found");
 }

@@ -58,6 +58,8 @@ pub struct PairSettings {
     pub lan_fallback_mbit: u32,
     /// The most sessions a second that are sent again after a loss.
     pub resync_rate: Option<NonZeroU32>,
+    /// Whether verbs that damage the mirror on purpose are obeyed.
+    pub debug_verbs: bool,
     /// `[pair.heartbeat]`.
     pub heartbeat: Heartbeat,
     /// UDP port of the stream.
@@ -240,6 +242,7 @@ pub(super) fn read(reader: &mut Reader, root: &mut Section<'_>, ports: &mut Port
     let lan_fallback_mbit =
         reader.number(&mut section, "lan-fallback-mbit", "megabits a second", 0..=1_000_000, 100);
     let resync_rate = reader.number(&mut section, "resync-rate", "sessions a second", 0..=100_000_000, 0);
+    let debug_verbs = reader.flag(&mut section, "debug-verbs", false);
     let heartbeat = heartbeat(reader, &mut section);
     let stream_port = stream_port(reader, &mut section, heartbeat.port);
     let links = links(reader, &mut section, ports);
@@ -263,6 +266,7 @@ pub(super) fn read(reader: &mut Reader, root: &mut Section<'_>, ports: &mut Port
         lan_fallback,
         lan_fallback_mbit,
         resync_rate: NonZeroU32::new(resync_rate),
+        debug_verbs,
         heartbeat,
         stream_port: stream_port?,
         links: links?,

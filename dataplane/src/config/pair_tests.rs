@@ -81,6 +81,7 @@ fn the_example_of_a_pair_is_read_as_it_stands() {
         lan_fallback: true,
         lan_fallback_mbit: 100,
         resync_rate: None,
+        debug_verbs: false,
         heartbeat: Heartbeat { interval_ms: 100, misses: 3, port: 801 },
         stream_port: 689,
         links: vec![SyncLink {

@@ -82,6 +82,7 @@ impl PairSettings {
             ("pair.lan-fallback", self.lan_fallback != running.lan_fallback),
             ("pair.lan-fallback-mbit", self.lan_fallback_mbit != running.lan_fallback_mbit),
             ("pair.resync-rate", self.resync_rate != running.resync_rate),
+            ("pair.debug-verbs", self.debug_verbs != running.debug_verbs),
             ("pair.heartbeat.interval-ms", beat.interval_ms != had.interval_ms),
             ("pair.heartbeat.misses", beat.misses != had.misses),
             ("pair.heartbeat.port", beat.port != had.port),

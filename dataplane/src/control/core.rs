@@ -459,6 +459,7 @@ impl Responder for Core {
                 return Reply::Walk(Box::new(SessionWalk::new(context, args)));
             }
             Command::Terminate(args) => return self.terminate(args, Instant::now()),
+            Command::Debug(args) => return self.damage(args),
             for_pair => return self.respond_for_pair(for_pair, Instant::now()),
         };
         Reply::Line(line)

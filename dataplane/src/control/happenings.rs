@@ -213,11 +213,15 @@ fn of_stream(event: &sync::stream::Event) -> Option<Words> {
             "mirror_corrupt",
             Level::Error,
             format!("a session in memory is not what it should be ({damage:?}); it is being repaired"),
-            vec![("handle", handle.0.to_string()), ("bucket", bucket.to_string())],
+            vec![
+                ("damage", format!("{damage:?}").to_lowercase()),
+                ("handle", handle.0.to_string()),
+                ("bucket", bucket.to_string()),
+            ],
         ),
         // The comparison that goes on all the time is worth a line when it finds something.
         Event::Verified { equal: true, asked: false, .. } => return None,
-        Event::Verified { equal, buckets, .. } => (
+        Event::Verified { equal, buckets, groups, .. } => (
             "verified",
             if *equal { Level::Info } else { Level::Warning },
             if *equal {
@@ -225,7 +229,11 @@ fn of_stream(event: &sync::stream::Event) -> Option<Words> {
             } else {
                 format!("the tables differ in {buckets} places")
             },
-            vec![("equal", equal.to_string()), ("buckets", buckets.to_string())],
+            vec![
+                ("equal", equal.to_string()),
+                ("buckets", buckets.to_string()),
+                ("groups", groups.iter().count().to_string()),
+            ],
         ),
         Event::LateTerm { term } => (
             "late_term",
@@ -475,7 +483,12 @@ mod tests {
             Stream::RepairBegan { buckets: 1 },
             Stream::Repaired { buckets: 1, sessions: 1, bytes: 1, took },
             Stream::Corrupt { handle: SessionHandle(1), bucket: 1, damage: Damage::Changed },
-            Stream::Verified { equal: true, buckets: 0, asked: true },
+            Stream::Verified {
+                equal: true,
+                buckets: 0,
+                groups: sync::stream::Groups::default(),
+                asked: true,
+            },
             Stream::LateTerm { term },
             Stream::Unprotected { reason: Refused::Full },
         ];

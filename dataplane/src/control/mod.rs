@@ -5,6 +5,7 @@
 //! resolution lives here, too.
 
 mod core;
+mod debug;
 mod events;
 mod happenings;
 mod later;

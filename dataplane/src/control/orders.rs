@@ -14,6 +14,7 @@ use proto::{Command, Error, ErrorCode, EventsArgs, ForcedRole, WaitArgs};
 use std::time::{Duration, Instant};
 use sync::membership::{self, Notice, Role};
 use sync::pair::Report;
+use sync::stream::Event as Stream;
 
 /// Promises that are under way.
 #[derive(Default)]
@@ -32,6 +33,8 @@ struct Waiting {
 enum What {
     /// A comparison of all digests.
     Verify,
+    /// The same, and both nodes side by side.
+    Compare,
     /// Another role than this one.
     Switchover(Role),
     /// An event.
@@ -53,10 +56,7 @@ impl Core {
         let ordered =
             |order: &str| Ok(Reply::Line(answer_line(&proto::Ordered { order: order.to_owned(), role })));
         match command {
-            Command::Compare => {
-                let compared = pair_view::compare(self).ok_or_else(no_partner)?;
-                Ok(Reply::Line(answer_line(&compared)))
-            }
+            Command::Compare(args) => self.compare(args, now),
             Command::Events(args) => Ok(self.events(args, now)),
             Command::Verify(args) => self.verify(args, now),
             Command::Switchover(args) => {
@@ -64,7 +64,7 @@ impl Core {
                 self.order(Report::Command(membership::Command::Switchover), what, args, now)
             }
             Command::Resync => {
-                self.leading("resync")?;
+                self.synced("resync")?;
                 self.tell_partner(Report::Resync)?;
                 ordered("resync")
             }
@@ -88,19 +88,38 @@ impl Core {
     }
 
     fn verify(&mut self, args: WaitArgs, now: Instant) -> Result<Reply, Error> {
-        self.leading("verify")?;
+        self.synced("verify")?;
         self.order(Report::Verify, What::Verify, args, now)
     }
 
-    /// Only the active node, and only with a partner, can do this.
-    fn leading(&self, verb: &str) -> Result<(), Error> {
-        let partner = self.partner.as_ref().ok_or_else(no_pair)?;
-        if partner.role != Role::Active {
-            let what = format!("this node is {}, and {verb} is for the active one", partner.role.name());
-            return Err(Error::new(ErrorCode::NotNow, what, format!("run ha-ctl {verb} on the other node")));
+    /// Both nodes side by side, and their digests if these can be compared.
+    fn compare(&mut self, args: WaitArgs, now: Instant) -> Result<Reply, Error> {
+        let compared = pair_view::compare(self, None).ok_or_else(no_partner)?;
+        let line = answer_line(&compared);
+        let asked = self.synced("compare").and_then(|()| self.tell_partner(Report::Verify));
+        if asked.is_err() {
+            return Ok(Reply::Line(line));
         }
-        let heard = partner.control.shown.last().is_some_and(|(_, status)| status.partner.is_some());
-        if heard { Ok(()) } else { Err(no_partner()) }
+        let (promise, later) = promise(now + Duration::from_millis(args.timeout_ms.into()), line);
+        self.orders.waiting.push(Waiting { what: What::Compare, since: now, promise });
+        Ok(Reply::Later(later))
+    }
+
+    /// Only with a partner that is reached, one of the two active, can both tables be looked at. The active
+    /// node does it; a standby asks it.
+    fn synced(&self, verb: &str) -> Result<(), Error> {
+        let partner = self.partner.as_ref().ok_or_else(no_pair)?;
+        let Some((_, status)) = partner.control.shown.last() else { return Err(no_partner()) };
+        let Some(claim) = status.partner else { return Err(no_partner()) };
+        if partner.role != Role::Active && claim.role != Role::Active {
+            let what = format!("no node is active: this one is {}", partner.role.name());
+            return Err(Error::new(ErrorCode::NotNow, what, format!("run ha-ctl {verb} when one is")));
+        }
+        if !status.paths.iter().any(|path| path.in_use) {
+            let hint = "`ha-ctl status` shows the paths";
+            return Err(Error::new(ErrorCode::NotNow, "no path carries session sync", hint));
+        }
+        Ok(())
     }
 
     fn tell_partner(&mut self, report: Report) -> Result<(), Error> {
@@ -155,14 +174,25 @@ impl Core {
     fn outcome(&self, what: What, since: Instant, event: &Event, now: Instant) -> Option<Vec<u8>> {
         let took_ms = now.duration_since(since).as_millis() as u64;
         match (what, event) {
-            (What::Verify, Event::Stream(sync::stream::Event::Verified { equal, buckets, asked: true })) => {
+            (
+                What::Verify | What::Compare,
+                Event::Stream(Stream::Verified { equal, buckets, groups, asked: true }),
+            ) => {
                 let sessions = self.partner.as_ref().and_then(|partner| partner.control.shown.last());
-                Some(answer_line(&proto::Verified {
+                let verified = proto::Verified {
                     equal: *equal,
                     differing: (*buckets).into(),
+                    groups: groups.iter().map(u32::from).collect(),
                     sessions: sessions.map_or(0, |(_, status)| status.digest.1.into()),
                     took_ms,
-                }))
+                };
+                Some(match what {
+                    What::Compare => match pair_view::compare(self, Some(verified)) {
+                        Some(compared) => answer_line(&compared),
+                        None => refusal_line(no_partner()),
+                    },
+                    _ => answer_line(&verified),
+                })
             }
             (What::Switchover(was), Event::Role { role, term })
                 if *role != was && (was == Role::Active || *role == Role::Active) =>

@@ -26,7 +26,9 @@ pub(super) fn role(core: &Core) -> proto::Role {
 pub(super) fn pair(core: &Core) -> Option<proto::PairStatus> {
     let (settings, partner) = (core.config.pair.as_ref()?, core.partner.as_ref()?);
     let (shown_at, status) = partner.control.shown.last()?;
-    let report = own_report(partner.control.description.clone(), core.workers.len(), status.digest);
+    let held = crate::pair::held(core.workers.iter().map(|worker| &*worker.counters));
+    let held = Report { held, ..partner.control.description.clone() };
+    let report = own_report(held, core.workers.len(), status.digest);
     let now = core.clock.micros(dpdk::cycles()).max(shown_at);
     let heard = status.partner.as_ref().zip(status.partner_report.as_ref());
     Some(proto::PairStatus {
@@ -100,6 +102,7 @@ fn node(id: NodeId, claim: &Claim, report: &Report, incarnation: Option<Incarnat
         wire_version: report.wire_version.into(),
         policy_generation: report.policy_generation,
         workers: report.workers.into(),
+        held: report.held.map(u64::from),
         entries: report.entries[0].into(),
         digest: format!("{:016x}", report.digests[0]),
     }
@@ -280,8 +283,8 @@ fn event(happening: &Happening) -> proto::Event {
     }
 }
 
-/// Both nodes side by side.
-pub(super) fn compare(core: &Core) -> Option<proto::Compared> {
+/// Both nodes side by side, with what came of comparing their digests.
+pub(super) fn compare(core: &Core, digests: Option<proto::Verified>) -> Option<proto::Compared> {
     let pair = pair(core)?;
     let partner = pair.partner.as_ref()?;
     let own = &pair.own;
@@ -305,7 +308,7 @@ pub(super) fn compare(core: &Core) -> Option<proto::Compared> {
         _ => format!("{CONFIGURATION} ({})", differing.join(", ")),
     };
     let actives = roles.iter().filter(|role| **role == proto::Role::Active).count();
-    let lines = vec![
+    let mut lines = vec![
         line("role", own.role.to_string(), partner.role.to_string(), actives == 1),
         must("highest term", own.seen_term.to_string(), partner.seen_term.to_string()),
         line("preferred", yes(own.preferred), yes(partner.preferred), own.preferred != partner.preferred),
@@ -327,7 +330,12 @@ pub(super) fn compare(core: &Core) -> Option<proto::Compared> {
         must("sessions", own.entries.to_string(), partner.entries.to_string()),
         must("digest", own.digest.clone(), partner.digest.clone()),
     ];
-    Some(proto::Compared { equal: lines.iter().all(|line| line.equal), lines })
+    // What a node keeps to itself (handshakes, local rules) is among them: they may differ by that.
+    let kinds = ["tcp sessions", "udp sessions", "icmp sessions", "other sessions"];
+    let held = kinds.iter().zip(own.held.iter().zip(&partner.held));
+    lines.extend(held.map(|(kind, (own, partner))| may(kind, own.to_string(), partner.to_string())));
+    let equal = lines.iter().all(|line| line.equal) && digests.as_ref().is_none_or(|digests| digests.equal);
+    Some(proto::Compared { equal, lines, digests })
 }
 
 fn yes(yes: bool) -> String {

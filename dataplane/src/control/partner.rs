@@ -6,6 +6,7 @@ use super::happenings::Happenings;
 use super::sessions::Mirroring;
 use crate::launch::pair::PairControl;
 use crate::pair::{Event, Question};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use sync::ids::PathId;
 use sync::membership::{Command, Fitness, Forwarding, Monitor, Role, quality};
@@ -53,6 +54,30 @@ impl Partner {
             goodbye: (interval * GOODBYES).min(GOODBYE_MAX),
             thread: None,
         }
+    }
+
+    /// What nobody else counts: name, meaning, value.
+    pub(super) fn counters(&self) -> [(&'static str, &'static str, u64); 4] {
+        let (frames, announced) = self.control.shown.counted();
+        let lost = self.control.events_lost.load(Ordering::Relaxed);
+        [
+            (
+                "pair-frames-unsent",
+                "Frames to the partner or about addresses that found no packet buffer or no room in a queue.",
+                frames.unsent,
+            ),
+            ("pair-frames-foreign", "Frames for the sync core that were not the partner's.", frames.foreign),
+            (
+                "announcements-sent",
+                "Gratuitous ARP and unsolicited neighbour advertisements for the shared addresses.",
+                announced,
+            ),
+            (
+                "pair-events-lost",
+                "Events of the sync core that found no room on their way to `events`.",
+                lost,
+            ),
+        ]
     }
 
     /// Tells the core without waiting. False if it does not listen any more or not fast enough.

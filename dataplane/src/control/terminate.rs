@@ -233,6 +233,7 @@ fn row(worker: u32, slot: u32, view: &SessionView) -> TerminatedRow {
     }
 }
 
-fn endpoint(address: wire::Addr, port: u16) -> Endpoint {
+/// One side of a session.
+pub(super) fn endpoint(address: wire::Addr, port: u16) -> Endpoint {
     Endpoint { address: address.into(), port }
 }

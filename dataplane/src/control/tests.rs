@@ -5,8 +5,8 @@ use crate::harness::{CLIENT, CONFIG, LAN, Rig, SERVER, Shape, WAN};
 use dpdk::Mempool;
 use engine::counters::{DropReason, Event};
 use proto::{
-    Command, ErrorCode, EventsArgs, ForceArgs, ForcedRole, SessionsArgs, TerminateArgs, TerminateResult,
-    Terminated, WaitArgs,
+    Command, Damage, DebugArgs, ErrorCode, EventsArgs, ForceArgs, ForcedRole, SessionsArgs, TerminateArgs,
+    TerminateResult, Terminated, WaitArgs,
 };
 use serde_json::Value;
 use std::path::PathBuf;
@@ -382,7 +382,8 @@ fn a_node_that_stands_alone_has_no_pair_to_steer(pool: &Mempool) {
     assert!(status.get("pair").is_none());
     for command in [
         Command::Verify(WaitArgs::default()),
-        Command::Compare,
+        Command::Compare(WaitArgs::default()),
+        Command::Debug(DebugArgs { damage: Damage::Drop, session: None }),
         Command::Resync,
         Command::Switchover(WaitArgs::default()),
         Command::Force(ForceArgs { role: ForcedRole::Active }),

@@ -150,7 +150,9 @@ pub(super) fn counters(core: &Core) -> proto::Counters {
             core.events.suppressed_total(),
         ),
     ];
-    proto::Counters { drops, other: events.chain(unlearned).chain(own).collect() }
+    let pair = core.partner.iter().flat_map(|partner| partner.counters());
+    let pair = pair.map(|(name, meaning, value)| counter(name, meaning, value));
+    proto::Counters { drops, other: events.chain(unlearned).chain(own).chain(pair).collect() }
 }
 
 pub(super) fn rules(core: &Core) -> proto::Rules {

@@ -11,7 +11,7 @@ use crate::control::log::LogControl;
 use crate::control::neighbours::{Faces, Neighbourhood, Speaker};
 use crate::control::{BusyMeter, Core, CoreParts, DataPort, Facts, Partner as PartnerLink, WorkerLink};
 use crate::pair::cell::{RoleCell, WorkerCell};
-use crate::pair::core::SyncCore;
+use crate::pair::core::{SyncCore, WorkerSeen};
 use crate::pair::tables::{CoreEnd, WorkerEnd};
 use crate::ruleset::Ruleset;
 use crate::worker::io::{TxPath, WorkerIo};
@@ -260,7 +260,7 @@ struct MadeWorkers {
 /// The sync core's ends of all workers.
 struct Joints {
     ends: Vec<CoreEnd>,
-    cells: Vec<(Arc<WorkerCell>, Arc<WorkerStats>)>,
+    cells: Vec<WorkerSeen>,
     captured: Vec<Consumer<Handed>>,
     /// To worker 0, which has a transmit queue on every port.
     sender: Producer<Handed>,
@@ -309,7 +309,8 @@ impl Setup<'_> {
             base += slots;
             let cell = joint.as_ref().map(|joint| Arc::clone(&joint.cell));
             let (link, worker, captured) = self.worker(id, ends, Rings { owners, senders }, shard, joint);
-            joints.cells.extend(cell.map(|cell| (cell, Arc::clone(&link.stats))));
+            let (stats, counters) = (Arc::clone(&link.stats), Arc::clone(&link.counters));
+            joints.cells.extend(cell.map(|cell| WorkerSeen { cell, stats, counters }));
             joints.captured.extend(captured);
             links.push(link);
             workers.push(worker);

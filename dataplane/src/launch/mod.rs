@@ -8,6 +8,7 @@ pub(crate) mod assemble;
 mod cpu;
 pub(crate) mod pair;
 pub(crate) mod ports;
+mod random;
 
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, HugePages, PairSettings};
@@ -146,7 +147,7 @@ pub fn run(path: &Path, config: Config, ruleset: Ruleset) -> Result<(), LaunchEr
     announce_warnings(&facts.warnings, &config.warnings);
 
     let clock = Clock::new(dpdk::cycles(), dpdk::tsc_hz(eal));
-    let random = random_words().map_err(system("get random numbers"))?;
+    let random = random::words().map_err(system("get random numbers"))?;
     let config_path = path.to_owned();
     let Assembly { mut core, workers, sync_core } = assemble(Materials {
         config,
@@ -256,7 +257,7 @@ fn open_pair(eal: Eal, settings: &PairSettings, pool: &Mempool) -> Result<PairMa
         links.push(open);
     }
     let [incarnation, ..] =
-        random_words().map_err(|source| LaunchError::System { what: "get random numbers", source })?;
+        random::words().map_err(|source| LaunchError::System { what: "get random numbers", source })?;
     // 0 means "nobody" in a heartbeat's echo.
     Ok(PairMaterials { links, incarnation: Incarnation(incarnation.max(1)) })
 }
@@ -276,17 +277,4 @@ fn start_workers(core: &mut Core, workers: Vec<Worker>, eal: Eal) -> Result<(), 
         core.worker_started(id, thread);
     }
     Ok(())
-}
-
-fn random_words() -> io::Result<[u64; 3]> {
-    let mut bytes = [0; 24];
-    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
-    if filled != bytes.len() {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    let mut words = [0; 3];
-    for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
-        *word = chunk.iter().fold(0, |word, byte| word << 8 | u64::from(*byte));
-    }
-    Ok(words)
 }

@@ -2,11 +2,12 @@
 
 use super::LaunchError;
 use super::ports::{self, DataPortError, OpenPort};
+use super::random::Kernel;
 use crate::clock::Clock;
 use crate::config::{Config, PairPath, PairSettings, PathKind};
 use crate::pair::announce::Announcer;
-use crate::pair::cell::{RoleCell, WorkerCell};
-use crate::pair::core::{CoreParts, SyncCore};
+use crate::pair::cell::RoleCell;
+use crate::pair::core::{CoreParts, SyncCore, WorkerSeen};
 use crate::pair::envelope::Envelope;
 use crate::pair::tables::CoreEnd;
 use crate::pair::term_file::TermFile;
@@ -14,7 +15,6 @@ use crate::pair::transport::{SyncPort, Transports, Way};
 use crate::pair::{Event, EventSink, Question, Shown};
 use crate::worker::mesh::Handed;
 use crate::worker::polling::{Poller, SPIN};
-use crate::worker::stats::WorkerStats;
 use dpdk::{Device, Eal, Mempool, Port, PortConfig};
 use engine::PortId;
 use engine::publish::Reader;
@@ -27,7 +27,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use sync::datagram::{MAX_DATAGRAM, VERSION};
 use sync::heartbeat;
 use sync::ids::{GroupId, Incarnation, Micros};
-use sync::keys::{Entropy, Identity, Timing};
+use sync::keys::{Identity, Timing};
 use sync::pair::{Pair, PairConfig, PathConfig};
 use wire::MacAddr;
 
@@ -98,7 +98,7 @@ pub struct Joint<'a> {
     pub materials: PairMaterials,
     pub role: Arc<RoleCell>,
     pub ends: Vec<CoreEnd>,
-    pub cells: Vec<(Arc<WorkerCell>, Arc<WorkerStats>)>,
+    pub cells: Vec<WorkerSeen>,
     pub captured: Vec<Consumer<Handed>>,
     pub sender: Producer<Handed>,
     pub data_macs: &'a [MacAddr],
@@ -247,22 +247,4 @@ fn ways(
 /// Frames between core and one worker, one ring each way.
 pub fn frame_ring() -> (Producer<Handed>, Consumer<Handed>) {
     RingBuffer::new(FRAMES)
-}
-
-/// The kernel's random numbers.
-struct Kernel;
-
-impl Entropy for Kernel {
-    fn draw(&mut self) -> [u8; 32] {
-        let mut bytes = [0; 32];
-        let mut filled = 0;
-        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            // Without flags this call fails for no other reason than a signal, once the kernel is up; the
-            // daemon drew its index key before and would not be here otherwise.
-            if let Ok(more) = rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty()) {
-                filled += more;
-            }
-        }
-        bytes
-    }
 }

@@ -57,7 +57,7 @@ impl Announcer {
         self.rounds.clear();
     }
 
-    /// Frames sent so far.
+    /// Frames sent so far, those left out that found no room.
     pub fn sent(&self) -> u64 {
         self.sent
     }
@@ -65,7 +65,7 @@ impl Announcer {
     /// Sends what is due.
     pub fn send_due(&mut self, now: Micros, transports: &mut Transports) {
         while let Some((port, frame)) = self.next(now) {
-            transports.send_frame(port, &frame);
+            self.sent += u64::from(transports.send_frame(port, &frame));
         }
     }
 
@@ -77,7 +77,6 @@ impl Announcer {
         match self.frames.get(self.at).cloned() {
             Some(frame) => {
                 self.at += 1;
-                self.sent += 1;
                 if self.at.is_multiple_of(PER_TURN)
                     && let Some(due) = self.rounds.front_mut()
                 {

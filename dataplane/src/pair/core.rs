@@ -9,11 +9,12 @@ use super::cell::{RoleCell, WorkerCell};
 use super::tables::{Changes, Owners};
 use super::term_file::TermFile;
 use super::transport::Transports;
-use super::{Event, EventSink, Question, Shown};
+use super::{Event, EventSink, Question, Shown, held};
 use crate::clock::Clock;
 use crate::config::Area;
 use crate::worker::polling::Poller;
 use crate::worker::stats::WorkerStats;
+use engine::counters::Counters;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Receiver;
@@ -28,6 +29,16 @@ const LOOK_EVERY: Micros = Micros::from_millis(20);
 /// Frames taken from the network in one go, at most, before the machine turns.
 const INTAKE: usize = 4096;
 
+/// A worker, as the core sees it.
+pub struct WorkerSeen {
+    /// What it confirms.
+    pub cell: Arc<WorkerCell>,
+    /// Its turns.
+    pub stats: Arc<WorkerStats>,
+    /// Its sessions by protocol, among others.
+    pub counters: Arc<Counters>,
+}
+
 /// What the core is made of.
 pub struct CoreParts {
     /// The machine.
@@ -41,7 +52,7 @@ pub struct CoreParts {
     /// The role, as workers see it.
     pub role: Arc<RoleCell>,
     /// What workers confirm.
-    pub workers: Vec<(Arc<WorkerCell>, Arc<WorkerStats>)>,
+    pub workers: Vec<WorkerSeen>,
     /// The term on disk.
     pub term_file: TermFile,
     /// Who is announced.
@@ -85,7 +96,7 @@ struct Node {
     owners: Owners,
     transports: Transports,
     role: Arc<RoleCell>,
-    workers: Vec<(Arc<WorkerCell>, Arc<WorkerStats>)>,
+    workers: Vec<WorkerSeen>,
     term_file: TermFile,
     announcer: Announcer,
     events: EventSink,
@@ -206,12 +217,12 @@ impl SyncCore {
             }
         }
         if let Some(term) = self.host.installing
-            && self.host.workers.iter().all(|(cell, _)| cell.installed() == term.get())
+            && self.host.workers.iter().all(|seen| seen.cell.installed() == term.get())
         {
             self.host.installing = None;
             self.pair.report(Report::Installed(term), now, &mut self.host);
         }
-        if self.host.parking && self.host.workers.iter().all(|(cell, _)| cell.parked()) {
+        if self.host.parking && self.host.workers.iter().all(|seen| seen.cell.parked()) {
             self.host.parking = false;
             self.pair.report(Report::Parked, now, &mut self.host);
         }
@@ -239,19 +250,21 @@ impl SyncCore {
     fn look(&mut self, now: Micros) {
         let mut words = [0; MAX_WORKERS];
         let count = self.host.workers.len().min(MAX_WORKERS);
-        for (word, (_, stats)) in words.iter_mut().zip(&self.host.workers) {
-            *word = stats.progress() as u32;
+        for (word, seen) in words.iter_mut().zip(&self.host.workers) {
+            *word = seen.stats.progress() as u32;
         }
         let stuck = self.watch.look(words.get(..count).unwrap_or_default(), now);
+        self.host.description.held = held(self.host.workers.iter().map(|seen| &*seen.counters));
         self.host.description.workers = count as u8;
         self.host.description.progress = words;
         let forwarding = if stuck.is_some() { Forwarding::Fault } else { self.fitness.forwarding };
-        let activity = self.host.workers.iter().map(|(cell, _)| cell.activity()).sum();
+        let activity = self.host.workers.iter().map(|seen| seen.cell.activity()).sum();
         let fitness = Fitness { forwarding, activity, ..self.fitness };
         if self.told != Some(fitness) {
             self.told = Some(fitness);
             self.pair.report(Report::Fitness(fitness), now, &mut self.host);
         }
+        self.shown.count(self.host.transports.figures(), self.host.announcer.sent());
         self.shown.show(|| self.pair.status(now), now);
     }
 }

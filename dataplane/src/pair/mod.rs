@@ -28,14 +28,25 @@ mod thread;
 pub mod transport;
 
 pub use thread::CoreThread;
+pub use transport::Figures;
 
+use engine::counters::Counters;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use sync::heartbeat;
+use sync::heartbeat::{self, PROTOCOLS};
 use sync::ids::{Micros, PathId, Term};
 use sync::membership::{Notice, Role};
 use sync::pair::{PairStatus, Report};
+
+/// Sessions by protocol over all workers, as heartbeats count them.
+pub fn held<'c>(workers: impl Iterator<Item = &'c Counters>) -> [u32; PROTOCOLS] {
+    let mut held = [0_u64; PROTOCOLS];
+    for counters in workers {
+        held.iter_mut().zip(counters.sessions()).for_each(|(sum, sessions)| *sum += sessions);
+    }
+    held.map(|sessions| u32::try_from(sessions).unwrap_or(u32::MAX))
+}
 
 /// Events that wait for the control thread, at most.
 const EVENTS: usize = 4096;
@@ -101,10 +112,13 @@ impl EventSink {
     }
 }
 
-/// The machine's status, as the control thread last saw it.
+/// The machine's status, as the control thread last saw it, and what the core counts beside it.
 #[derive(Debug, Default)]
 pub struct Shown {
     status: Mutex<Option<(Micros, PairStatus)>>,
+    unsent: AtomicU64,
+    foreign: AtomicU64,
+    announced: AtomicU64,
 }
 
 impl Shown {
@@ -113,6 +127,20 @@ impl Shown {
         if let Ok(mut shown) = self.status.try_lock() {
             *shown = Some((now, status()));
         }
+    }
+
+    /// What happened to frames, and how many announcements were sent.
+    pub fn count(&self, frames: Figures, announced: u64) {
+        self.unsent.store(frames.unsent, Ordering::Relaxed);
+        self.foreign.store(frames.foreign, Ordering::Relaxed);
+        self.announced.store(announced, Ordering::Relaxed);
+    }
+
+    /// What [`Shown::count`] was told last.
+    pub fn counted(&self) -> (Figures, u64) {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let frames = Figures { unsent: load(&self.unsent), foreign: load(&self.foreign) };
+        (frames, load(&self.announced))
     }
 
     /// The last status and its time; `None` before the first.

@@ -58,7 +58,7 @@ pub struct Transports {
 /// What happened to frames that no other counter knows of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Figures {
-    /// Datagrams that found no packet buffer, or no room in a port's queue or a worker's ring.
+    /// Frames that found no packet buffer, or no room in a port's queue or a worker's ring.
     pub unsent: u64,
     /// Frames on sync links that were not from the partner.
     pub foreign: u64,
@@ -182,7 +182,9 @@ impl Transports {
     /// Has a frame sent by a data port, as it is.
     pub fn send_frame(&mut self, port: PortId, bytes: &[u8]) -> bool {
         let frame = self.pool.frame(bytes);
-        frame.is_some_and(|frame| self.sender.push(Handed { port, frame }).is_ok())
+        let taken = frame.is_some_and(|frame| self.sender.push(Handed { port, frame }).is_ok());
+        self.figures.unsent += u64::from(!taken);
+        taken
     }
 
     /// The end of a turn: everything leaves. True if anything was sent.

@@ -21,6 +21,19 @@ pub enum Mail {
     },
     /// End this session.
     Terminate(Slot),
+    /// Harm the copy of this session, for tests: nobody is told.
+    Damage(Slot, Harm),
+}
+
+/// How a mirrored session is harmed on purpose.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Harm {
+    /// It is not what was applied.
+    Corrupt,
+    /// It is gone.
+    Drop,
+    /// One like it appears that the partner never had.
+    Add,
 }
 
 /// A short frame, whole.

@@ -220,13 +220,18 @@ impl Worker {
 
     #[inline(always)]
     fn read_mail(&mut self, now: Ticks, work: &mut Work) {
-        let WorkerParts { engine, io, mail, .. } = &mut self.parts;
+        let WorkerParts { engine, io, mail, snapshots, partner, .. } = &mut self.parts;
         while let Ok(message) = mail.pop() {
             work.other += 1;
             match message {
                 Mail::Send { port, frame } => io.send_bytes(port, frame.bytes()),
                 Mail::Terminate(slot) => {
                     engine.terminate_clean(slot, now);
+                }
+                Mail::Damage(slot, harm) => {
+                    if partner.is_some() {
+                        partner::harm(engine, snapshots.current().0, now, slot, harm);
+                    }
                 }
             }
             if work.other as usize > mailbox::MAILBOX {

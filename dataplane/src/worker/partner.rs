@@ -5,6 +5,7 @@
 //! keeps its one writer.
 
 use super::io::WorkerIo;
+use super::mailbox::Harm;
 use crate::pair::cell::{RoleCell, WorkerCell};
 use crate::pair::tables::{Install, Task, WorkerEnd};
 use dpdk::Mbuf;
@@ -12,13 +13,13 @@ use engine::mirror::{Adoption, AdoptionRefused, Import, ImportRefused, Removal};
 use engine::pipeline::{Burst, Engine, PacketIo};
 use engine::snapshot::Snapshot;
 use engine::table::Slot;
-use engine::{PortId, RoleView, Ticks};
+use engine::{Imported, PortId, RoleView, RuleId, Ticks};
 use std::sync::Arc;
 use sync::ids::{Micros, SessionHandle, Version};
 use sync::lease::RoleWord;
 use sync::membership::Role;
 use sync::stream::{Applied, Outcome, Refused};
-use wire::PacketBuf;
+use wire::{FlowKey, PacketBuf};
 
 /// Records applied in a turn, at most: a bulk must not keep packets waiting.
 const APPLIED_PER_TURN: usize = 256;
@@ -185,6 +186,32 @@ impl Partner {
                 Some((slot, version)) => held(slot, version),
                 None => Applied::Absent,
             },
+        }
+    }
+}
+
+/// Harms the copy of a session behind the sync core's back, as a fault in memory would: the scrubber
+/// has to find it. On a node that is not active only, where the engine lets sessions be stored and removed.
+#[cold]
+pub fn harm(engine: &mut Engine<Mbuf>, snapshot: &Snapshot, now: Ticks, slot: Slot, harm: Harm) {
+    let Some(view) = engine.shard().reader().read(slot) else { return };
+    let held = Imported::of(&view, now, &snapshot.timeouts);
+    let [forward, _] = held.keys;
+    match harm {
+        Harm::Corrupt => {
+            engine.remove(now, &forward, held.version, true);
+            let other_rule = RuleId(held.rule.0 ^ 1);
+            engine.import(now, snapshot, &Imported { rule: other_rule, ..held });
+        }
+        Harm::Drop => {
+            engine.remove(now, &forward, held.version, true);
+        }
+        Harm::Add => {
+            let port = forward.sport() ^ 0x5555;
+            let twin = FlowKey::new(forward.src(), forward.dst(), forward.proto(), port, forward.dport());
+            if let Some(twin) = twin.map(|twin| twin.with_vrf(forward.vrf())) {
+                engine.import(now, snapshot, &Imported { keys: [twin, twin.reversed()], ..held });
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The worker loop on ports made of rings: bit for bit, and every mbuf back in its pool.
 
-use super::mailbox::{Mail, SmallFrame};
+use super::mailbox::{Harm, Mail, SmallFrame};
 use crate::harness::{CLIENT, CLIENT_MAC, LAN, Rig, SERVER, SERVER_MAC, Shape, WAN};
 use dpdk::Mempool;
 use engine::counters::Event;
@@ -210,4 +210,44 @@ fn a_worker_is_not_pinned_to_a_cpu_that_is_not_there(pool: &Mempool) {
     let worker = rig.workers.remove(0);
     let error = super::WorkerThread::start(0, worker, pool.eal(), Some(1_023)).err().unwrap().to_string();
     assert!(error.starts_with("worker 0 cannot be pinned to CPU 1023"), "{error}");
+}
+
+#[dpdk::test(capacity = 1023)]
+fn x_03_harm_is_done_to_one_copy_and_nobody_is_told(pool: &Mempool) {
+    let mut rig = Rig::new(pool, &Shape::default(), "");
+    rig.introduce_hosts();
+    rig.arrive(LAN, Frame::udp(CLIENT, SERVER, 5_000, 53));
+    rig.settle();
+    let parts = &mut rig.workers[0].parts;
+    let now = parts.clock.ticks(dpdk::cycles());
+    let reader = parts.engine.shard().reader();
+    let sessions = || -> Vec<_> {
+        (0..reader.slots()).filter_map(|slot| Some((slot, reader.read(engine::table::Slot(slot))?))).collect()
+    };
+    let mut harm = |slot, how| {
+        let snapshot = parts.snapshots.current().0;
+        super::partner::harm(&mut parts.engine, snapshot, now, engine::table::Slot(slot), how);
+    };
+    let (slot, before) = sessions().swap_remove(0);
+    harm(slot, Harm::Drop);
+    assert_eq!(sessions().len(), 1, "an active node's sessions are its users'");
+
+    rig.workers[0].parts.engine.set_role(engine::RoleView::Standby, now);
+    let parts = &mut rig.workers[0].parts;
+    let mut harm = |slot, how| {
+        let snapshot = parts.snapshots.current().0;
+        super::partner::harm(&mut parts.engine, snapshot, now, engine::table::Slot(slot), how);
+    };
+    harm(slot, Harm::Corrupt);
+    let (slot, changed) = sessions().swap_remove(0);
+    assert_eq!((changed.keys, changed.version), (before.keys, before.version));
+    assert_ne!(changed.binding.rule, before.binding.rule);
+    harm(slot, Harm::Add);
+    let both = sessions();
+    assert_eq!(both.len(), 2);
+    assert!(both.iter().any(|(_, view)| view.keys == before.keys), "the first one is still there");
+    harm(slot, Harm::Drop);
+    assert_eq!(sessions().len(), 1);
+    harm(slot, Harm::Drop);
+    assert_eq!(sessions().len(), 1, "there is nothing at that place");
 }

@@ -34,13 +34,14 @@ pub use data::{
 pub use error::{Error, ErrorCode};
 pub use frame::{FrameError, LineBuffer, Response, to_line};
 pub use pair::{
-    Alarm, Compared, ComparedLine, Event, Events, Lease, Level, Mirror, Ordered, PairKeys, PairNode,
+    Alarm, Compared, ComparedLine, Damaged, Event, Events, Lease, Level, Mirror, Ordered, PairKeys, PairNode,
     PairPath, PairStatus, PartnerState, PathKind, Progress, RefusedSessions, Rejected, RoleWord, SentRecords,
     SwitchedOver, SyncState, SyncStatus, TerminateResult, Terminated, TerminatedRow, Transfer, Verified,
 };
 pub use request::{
-    AddressFilter, Command, DEFAULT_SESSION_ROWS, EventsArgs, ForceArgs, ForcedRole, MAX_EVENTS,
-    MAX_SESSION_ROWS, MAX_TERMINATED, Request, SessionHandle, SessionsArgs, TerminateArgs, WaitArgs,
+    AddressFilter, Command, DEFAULT_SESSION_ROWS, Damage, DebugArgs, EventsArgs, ForceArgs, ForcedRole,
+    MAX_EVENTS, MAX_SESSION_ROWS, MAX_TERMINATED, Request, SessionHandle, SessionsArgs, TerminateArgs,
+    WaitArgs,
 };
 
 /// The protocol's version; see the crate's notes on what may change without a new one.

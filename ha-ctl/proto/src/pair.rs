@@ -1,6 +1,6 @@
 //! What the answers about the pair hold. Field names are the wire's; see the crate's notes on units.
 
-use crate::{Endpoint, Protocol, Role};
+use crate::{Damage, Endpoint, Protocol, Role};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -83,6 +83,9 @@ pub struct PairNode {
     pub policy_generation: u32,
     /// Its packet workers.
     pub workers: u32,
+    /// Sessions in its table, those that it keeps to itself included: TCP, UDP, ICMP, others.
+    #[serde(default)]
+    pub held: [u64; 4],
     /// Sessions that it holds for both nodes to have.
     pub entries: u64,
     /// Digest over them, in hexadecimal.
@@ -357,6 +360,9 @@ pub struct Verified {
     pub equal: bool,
     /// Digests (of 65,536) that were not; they are being repaired.
     pub differing: u64,
+    /// Groups of 256 digests each (of 256) in which they are.
+    #[serde(default)]
+    pub groups: Vec<u32>,
     /// Sessions that were compared.
     pub sessions: u64,
     /// How long it took.
@@ -366,10 +372,13 @@ pub struct Verified {
 /// Both nodes side by side (`compare`).
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Compared {
-    /// True if no line differs.
+    /// True if no line and no digest differs.
     pub equal: bool,
     /// What was compared.
     pub lines: Vec<ComparedLine>,
+    /// What came of comparing all digests; absent if that could not be done in time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digests: Option<Verified>,
 }
 
 /// A line of a comparison.
@@ -493,6 +502,23 @@ pub struct TerminatedRow {
     pub rst_to_from: bool,
     /// True if the other side was.
     pub rst_to_to: bool,
+}
+
+/// A mirrored session that was harmed on purpose (`debug`).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Damaged {
+    /// How.
+    pub damage: Damage,
+    /// The worker whose shard holds it.
+    pub worker: u32,
+    /// Its place in the shard.
+    pub slot: u32,
+    /// IP protocol.
+    pub proto: Protocol,
+    /// The side that opened it.
+    pub from: Endpoint,
+    /// The side that it was opened to.
+    pub to: Endpoint,
 }
 
 /// How a session ended that an operator ended.

@@ -25,6 +25,7 @@ fn a_node(node_id: u32, role: Role) -> PairNode {
         wire_version: 1,
         policy_generation: 3,
         workers: 2,
+        held: [800, 150, 40, 10],
         entries: 990,
         digest: "fedcba9876543210".into(),
     }
@@ -35,7 +36,7 @@ fn a_node_on_the_wire(node_id: u32, role: &str) -> Value {
         "node_id": node_id, "role": role, "seen_term": 4, "preferred": node_id == 0, "quality": 100, "able": true,
         "forced_active": false, "mirror": "complete", "incarnation": "00000000000000ff",
         "config_hash": "0123456789abcdef", "wire_version": 1, "policy_generation": 3, "workers": 2,
-        "entries": 990, "digest": "fedcba9876543210"
+        "held": [800, 150, 40, 10], "entries": 990, "digest": "fedcba9876543210"
     })
 }
 
@@ -117,11 +118,14 @@ fn s_20_the_pair() {
 
 #[test]
 fn x_22_orders_and_events() {
-    let verified = Verified { equal: false, differing: 3, sessions: 1_000, took_ms: 40 };
-    golden(&verified, json!({"equal": false, "differing": 3, "sessions": 1000, "took_ms": 40}));
+    let verified = Verified { equal: false, differing: 3, groups: vec![0, 77], sessions: 1_000, took_ms: 40 };
+    golden(
+        &verified,
+        json!({"equal": false, "differing": 3, "groups": [0, 77], "sessions": 1000, "took_ms": 40}),
+    );
     let line = ComparedLine { what: "sessions".into(), own: "5".into(), partner: "4".into(), equal: false };
     golden(
-        &Compared { equal: false, lines: vec![line] },
+        &Compared { equal: false, lines: vec![line], digests: None },
         json!({"equal": false, "lines": [{"what": "sessions", "own": "5", "partner": "4", "equal": false}]}),
     );
     let ordered = Ordered { order: "resync".into(), role: Role::Active };
@@ -153,6 +157,19 @@ fn x_22_orders_and_events() {
         rst_to_from: false,
         rst_to_to: true,
     };
+    let damaged = Damaged {
+        damage: Damage::Corrupt,
+        worker: 1,
+        slot: 7,
+        proto: Protocol::UDP,
+        from: side("10.1.0.10", 5_000),
+        to: side("10.2.0.10", 53),
+    };
+    golden(
+        &damaged,
+        json!({"damage": "corrupt", "worker": 1, "slot": 7, "proto": "udp",
+            "from": {"address": "10.1.0.10", "port": 5000}, "to": {"address": "10.2.0.10", "port": 53}}),
+    );
     golden(
         &Terminated { truncated: true, rows: vec![row] },
         json!({"truncated": true, "rows": [{"worker": 0, "slot": 17, "proto": "tcp",

@@ -79,9 +79,10 @@ pub enum Command {
     Routes,
     /// Compare all digests of both tables now: answered with [`crate::Verified`] when that is done.
     Verify(WaitArgs),
-    /// Both nodes side by side: answered with [`crate::Compared`].
-    Compare,
-    /// Send all sessions to the partner again: answered with [`crate::Ordered`] at once.
+    /// Both nodes side by side, and all digests: answered with [`crate::Compared`] when that is done, or
+    /// without the digests when the time is over.
+    Compare(WaitArgs),
+    /// Send all sessions to the standby again: answered with [`crate::Ordered`] at once.
     Resync,
     /// Move the active role to the other node: answered with [`crate::SwitchedOver`] when that is done.
     Switchover(WaitArgs),
@@ -93,11 +94,13 @@ pub enum Command {
     Events(EventsArgs),
     /// End sessions: answered with [`crate::Terminated`] when they have ended.
     Terminate(TerminateArgs),
+    /// Harm a mirrored session, for tests: answered with [`crate::Damaged`].
+    Debug(DebugArgs),
 }
 
 impl Command {
     /// Every command's name.
-    pub const NAMES: [&str; 14] = [
+    pub const NAMES: [&str; 15] = [
         "status",
         "sessions",
         "counters",
@@ -112,6 +115,7 @@ impl Command {
         "unforce",
         "events",
         "terminate",
+        "debug",
     ];
 
     /// The command's name as it stands on the wire.
@@ -124,13 +128,14 @@ impl Command {
             Command::Neighbours => "neighbours",
             Command::Routes => "routes",
             Command::Verify(_) => "verify",
-            Command::Compare => "compare",
+            Command::Compare(_) => "compare",
             Command::Resync => "resync",
             Command::Switchover(_) => "switchover",
             Command::Force(_) => "force",
             Command::Unforce => "unforce",
             Command::Events(_) => "events",
             Command::Terminate(_) => "terminate",
+            Command::Debug(_) => "debug",
         }
     }
 
@@ -143,13 +148,17 @@ impl Command {
             "neighbours" => Command::Neighbours,
             "routes" => Command::Routes,
             "verify" => Command::Verify(WaitArgs::parse(cmd, arguments)?),
-            "compare" => Command::Compare,
+            "compare" => Command::Compare(WaitArgs::parse(cmd, arguments)?),
             "resync" => Command::Resync,
             "switchover" => Command::Switchover(WaitArgs::parse(cmd, arguments)?),
             "force" => Command::Force(read(cmd, arguments, "the argument is role: active or standby")?),
             "unforce" => Command::Unforce,
             "events" => Command::Events(EventsArgs::parse(arguments)?),
             "terminate" => Command::Terminate(TerminateArgs::parse(arguments)?),
+            "debug" => {
+                let hint = "arguments are damage (corrupt, drop or add) and session ({worker, slot})";
+                Command::Debug(read(cmd, arguments, hint)?)
+            }
             other => {
                 // A name of any length may come in; it goes back in its first characters only.
                 let shown: String = other.chars().take(32).collect();
@@ -220,6 +229,28 @@ pub enum ForcedRole {
     Active,
     /// Never forwards.
     Standby,
+}
+
+/// What harm is done to which session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DebugArgs {
+    /// How it is harmed.
+    pub damage: Damage,
+    /// Which one; the first that is found if none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionHandle>,
+}
+
+/// How a mirrored session is harmed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Damage {
+    /// It is changed.
+    Corrupt,
+    /// It goes.
+    Drop,
+    /// One like it is added.
+    Add,
 }
 
 /// The most events that a daemon remembers and an answer holds.
@@ -504,11 +535,12 @@ mod tests {
             Command::Neighbours,
             Command::Routes,
             Command::Verify(WaitArgs { timeout_ms: 700 }),
-            Command::Compare,
+            Command::Compare(WaitArgs { timeout_ms: 900 }),
             Command::Resync,
             Command::Switchover(WaitArgs::default()),
             Command::Force(ForceArgs { role: ForcedRole::Standby }),
             Command::Unforce,
+            Command::Debug(DebugArgs { damage: Damage::Add, session: Some("1/2".parse().unwrap()) }),
             Command::Events(EventsArgs::default()),
             Command::Events(EventsArgs { since: u64::MAX, limit: 1, wait_ms: 60_000 }),
             Command::Terminate(TerminateArgs { all: true, limit: 5, ..TerminateArgs::default() }),
@@ -608,6 +640,8 @@ mod tests {
             r#"{"v":1,"cmd":"terminate","all":true,"limit":0}"#,
             r#"{"v":1,"cmd":"terminate","session":{"worker":0}}"#,
             r#"{"v":1,"cmd":"terminate","session":"0/1"}"#,
+            r#"{"v":1,"cmd":"debug"}"#,
+            r#"{"v":1,"cmd":"debug","damage":"everything"}"#,
             r#"{"v":1,"cmd":"force"}"#,
             r#"{"v":1,"cmd":"force","role":"init"}"#,
             r#"{"v":1,"cmd":"verify","timeout_ms":99}"#,

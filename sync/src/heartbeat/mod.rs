@@ -19,11 +19,14 @@ pub use wire::{DecodeError, WIRE_SIZE};
 
 use crate::ids::{GroupId, Incarnation, Micros, NodeId, PathId, Term};
 use crate::membership::{Mirror, Phase, Role, Standing};
+use crate::stream::Groups;
 
 /// Workers whose progress words a heartbeat can carry.
 pub const MAX_WORKERS: usize = 32;
 /// Tables whose digests a heartbeat carries.
 pub const TABLES: usize = 4;
+/// Kinds of sessions that a heartbeat counts.
+pub const PROTOCOLS: usize = 4;
 /// Databases whose versions a heartbeat carries.
 pub const DATABASES: usize = 4;
 
@@ -108,10 +111,36 @@ pub struct Report {
     pub digests: [u64; TABLES],
     /// Number of entries behind them.
     pub entries: [u32; TABLES],
+    /// Sessions in the sender's table, those that it keeps to itself included: TCP, UDP, ICMP, others.
+    pub held: [u32; PROTOCOLS],
+    /// What an operator of the sender wants of the receiver.
+    pub wishes: Wishes,
+    /// What came of what the receiver wanted.
+    pub verdict: Verdict,
     /// How many workers the sender runs.
     pub workers: u8,
     /// Their progress words.
     pub progress: [u32; MAX_WORKERS],
+}
+
+/// What the standby wants of the active node: numbers that grow with each wish, 0 for none yet.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Wishes {
+    /// A comparison of all digests.
+    pub verify: u16,
+    /// Everything sent again.
+    pub resync: u16,
+}
+
+/// What came of the partner's latest comparison.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Verdict {
+    /// The wish, 0 for none.
+    pub of: u16,
+    /// Buckets that differed.
+    pub differing: u32,
+    /// Groups in which they are.
+    pub groups: Groups,
 }
 
 /// What keeps two nodes from being one pair.

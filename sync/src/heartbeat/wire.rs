@@ -1,8 +1,12 @@
 //! The heartbeat's bytes.
 
-use super::{AreaHashes, Beat, Claim, DATABASES, Echo, Heartbeat, MAX_AREAS, MAX_WORKERS, Report, TABLES};
+use super::{
+    AreaHashes, Beat, Claim, DATABASES, Echo, Heartbeat, MAX_AREAS, MAX_WORKERS, PROTOCOLS, Report, TABLES,
+    Verdict, Wishes,
+};
 use crate::ids::{GroupId, Incarnation, Micros, NodeId, PathId, Term};
 use crate::membership::{Mirror, Phase, Role, Standing};
+use crate::stream::Groups;
 use thiserror::Error;
 use zerocopy::byteorder::big_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -92,6 +96,13 @@ struct More {
     flags: u8,
     reserved: [u8; 2],
     areas: [U32; MAX_AREAS],
+    held: [U32; PROTOCOLS],
+    wish_verify: U16,
+    wish_resync: U16,
+    verdict_of: U16,
+    reserved_too: U16,
+    verdict_differing: U32,
+    verdict_groups: [U64; 4],
 }
 
 #[derive(IntoBytes, Immutable)]
@@ -101,7 +112,7 @@ struct Whole {
     more: More,
 }
 
-const _: () = assert!(FIRST_WIRE_SIZE == 300 && WIRE_SIZE == 336);
+const _: () = assert!(FIRST_WIRE_SIZE == 300 && WIRE_SIZE == 396);
 
 impl Heartbeat {
     /// The bytes to seal.
@@ -176,6 +187,9 @@ impl Heartbeat {
                 databases: wire.databases.map(U32::get),
                 digests: wire.digests.map(U64::get),
                 entries: wire.entries.map(U32::get),
+                held: more.as_ref().map(|more| more.held.map(U32::get)).unwrap_or_default(),
+                wishes: more.as_ref().map(More::wishes).unwrap_or_default(),
+                verdict: more.as_ref().map(More::verdict).unwrap_or_default(),
                 workers: wire.workers,
                 progress: wire.progress.map(U32::get),
             },
@@ -189,7 +203,32 @@ impl More {
         let mut areas = [U32::ZERO; MAX_AREAS];
         areas.iter_mut().zip(told).for_each(|(place, hash)| place.set(*hash));
         let flags = if heartbeat.beat.claim.leaving { LEAVING } else { 0 };
-        Self { areas_known: told.len() as u8, flags, reserved: [0; 2], areas }
+        let report = &heartbeat.report;
+        Self {
+            areas_known: told.len() as u8,
+            flags,
+            reserved: [0; 2],
+            areas,
+            held: report.held.map(U32::new),
+            wish_verify: report.wishes.verify.into(),
+            wish_resync: report.wishes.resync.into(),
+            verdict_of: report.verdict.of.into(),
+            reserved_too: U16::ZERO,
+            verdict_differing: report.verdict.differing.into(),
+            verdict_groups: report.verdict.groups.to_words().map(U64::new),
+        }
+    }
+
+    fn wishes(&self) -> Wishes {
+        Wishes { verify: self.wish_verify.get(), resync: self.wish_resync.get() }
+    }
+
+    fn verdict(&self) -> Verdict {
+        Verdict {
+            of: self.verdict_of.get(),
+            differing: self.verdict_differing.get(),
+            groups: Groups::from_words(self.verdict_groups.map(U64::get)),
+        }
     }
 
     fn areas(&self) -> Result<AreaHashes, DecodeError> {
@@ -311,6 +350,9 @@ mod tests {
                 databases: [1, 2, 3, 4],
                 digests: [10, 20, 30, 40],
                 entries: [5, 6, 7, 8],
+                held: [21, 22, 23, 24],
+                wishes: Wishes { verify: 3, resync: 2 },
+                verdict: Verdict { of: 9, differing: 2, groups: Groups::of([1, 255]) },
                 workers: 2,
                 progress: std::array::from_fn(|worker| worker as u32),
             },
@@ -339,7 +381,11 @@ mod tests {
         let bytes = sample().encode();
         assert_eq!(&bytes[300..308], &[3, 1, 0, 0, 0xa0, 0xa1, 0xa2, 0xa3]);
         assert_eq!(&bytes[308..316], &[0xb0, 0xb1, 0xb2, 0xb3, 0xc0, 0xc1, 0xc2, 0xc3]);
-        assert_eq!(&bytes[316..], &[0; 20]);
+        assert_eq!(&bytes[316..336], &[0; 20]);
+        assert_eq!(&bytes[336..352], &[0, 0, 0, 21, 0, 0, 0, 22, 0, 0, 0, 23, 0, 0, 0, 24]);
+        assert_eq!(&bytes[352..364], &[0, 3, 0, 2, 0, 9, 0, 0, 0, 0, 0, 2]);
+        assert_eq!((&bytes[364..372], &bytes[372..388]), (&[0, 0, 0, 0, 0, 0, 0, 2][..], &[0; 16][..]));
+        assert_eq!(&bytes[388..], &[0x80, 0, 0, 0, 0, 0, 0, 0]);
     }
 
     /// Two releases run as a pair: the first layout says what it says, and nothing of what it cannot know.
@@ -348,7 +394,13 @@ mod tests {
         let mut bytes = sample().encode();
         bytes[0] = 1;
         let mut expected = sample();
-        expected.report.areas = AreaHashes::default();
+        expected.report = Report {
+            areas: AreaHashes::default(),
+            held: [0; PROTOCOLS],
+            wishes: Wishes::default(),
+            verdict: Verdict::default(),
+            ..expected.report
+        };
         expected.beat.claim.leaving = false;
         for length in [FIRST_WIRE_SIZE, WIRE_SIZE] {
             assert_eq!(Heartbeat::decode(&bytes[..length]), Ok(expected.clone()), "{length}");
@@ -375,7 +427,7 @@ mod tests {
             bytes[at] = value;
             Heartbeat::decode(&bytes)
         };
-        for cut in [0, 299, 300, 335] {
+        for cut in [0, 299, 300, 395] {
             assert_eq!(Heartbeat::decode(&bytes[..cut]), Err(DecodeError::Short(cut)));
         }
         assert_eq!(with(0, 0), Err(DecodeError::Layout(0)));

@@ -263,6 +263,11 @@ impl State {
         }
     }
 
+    /// The next heartbeat goes out at once: there is something new to say beside the claim.
+    pub fn hurry(&mut self) {
+        self.said = None;
+    }
+
     /// The heartbeat for a path, as of now. `None` for a path that is not configured.
     #[must_use]
     pub fn beat(&self, path: PathId, now: Micros) -> Option<Beat> {

@@ -1,6 +1,7 @@
 //! The machine of [`super`].
 
 use super::path::PathTest;
+use super::wishes::Errands;
 use super::{Host, Order, PairConfig, PairStatus, PathStatus, Report};
 use crate::datagram::{HEADER, Kind, MAX_DATAGRAM, Malformed, Probe, ProbeStep};
 use crate::heartbeat::{self, Heartbeat};
@@ -28,6 +29,9 @@ pub struct Pair {
     incarnation: Incarnation,
     confirmed: Option<Incarnation>,
     partner_report: Option<heartbeat::Report>,
+    /// The number of the heartbeat that it came with.
+    reported: u64,
+    errands: Errands,
     /// What the stream is for, at the moment.
     part: Option<Part>,
     /// Which path carries it.
@@ -74,6 +78,8 @@ impl Pair {
             incarnation,
             confirmed: None,
             partner_report: None,
+            reported: 0,
+            errands: Errands::default(),
             part: None,
             carrier: None,
             peer: stream::Peer::Absent,
@@ -135,6 +141,11 @@ impl Pair {
         self.send_stream(now, host);
         self.test_paths(now, host);
         while let Some(event) = self.stream.poll_event() {
+            if let stream::Event::Verified { buckets, groups, asked: true, .. } = event
+                && self.errands.ended(buckets, groups)
+            {
+                self.state.hurry();
+            }
             host.carry_out(Order::Stream(event));
         }
     }
@@ -149,10 +160,35 @@ impl Pair {
             Report::Link { path, up } => Event::PathLink { path, up },
             Report::Fitness(fitness) => Event::Fitness(fitness),
             Report::Command(command) => Event::Command(command),
-            Report::Verify => return self.stream.verify(now),
-            Report::Resync => return self.stream.resync(now),
+            Report::Verify => return self.want(Errands::want_verify, Stream::verify, now),
+            Report::Resync => return self.want(Errands::want_resync, Stream::resync, now),
         };
         self.feed(event, now, host);
+    }
+
+    /// An operator's wish that only the active node can fulfil. The standby does its own share.
+    fn want(&mut self, ask: fn(&mut Errands), act: fn(&mut Stream, Micros), now: Micros) {
+        if self.state.role() != Role::Active {
+            ask(&mut self.errands);
+            self.state.hurry();
+        }
+        act(&mut self.stream, now);
+    }
+
+    /// What the partner's operator wants of this node, and what came of what ours wanted of it.
+    fn run_errands(&mut self, report: &heartbeat::Report, now: Micros, host: &mut impl Host) {
+        let asked = self.errands.hear(report, self.state.role() == Role::Active);
+        if asked.verify {
+            self.stream.verify(now);
+        }
+        if asked.resync {
+            self.stream.resync(now);
+        }
+        if let Some(verdict) = self.errands.answered(report) {
+            let heartbeat::Verdict { differing: buckets, groups, .. } = verdict;
+            let event = stream::Event::Verified { equal: buckets == 0, buckets, groups, asked: true };
+            host.carry_out(Order::Stream(event));
+        }
     }
 
     /// When [`Pair::turn`] must be called at the latest.
@@ -218,7 +254,10 @@ impl Pair {
 
     fn hear_keys(&mut self, event: keys::Event, now: Micros, host: &mut impl Host) {
         if let keys::Event::PeerConfirmed { incarnation, .. } = event {
-            self.confirmed = Some(incarnation);
+            if self.confirmed.replace(incarnation) != Some(incarnation) {
+                self.errands.new_partner();
+                self.reported = 0;
+            }
             self.partner_report = None;
             self.feed(Event::PeerConfirmed(incarnation), now, host);
         }
@@ -245,8 +284,14 @@ impl Pair {
             return Err(Malformed);
         }
         let differs = host.describe().differs(&heard.report);
-        host.differs(differs);
-        self.partner_report = Some(heard.report);
+        let said = heard.beat.said;
+        // One that is overtaken on its way says nothing new, and what it says is over.
+        if Some(said.incarnation) == self.confirmed && said.number > self.reported {
+            self.reported = said.number;
+            host.differs(differs);
+            self.run_errands(&heard.report, now, host);
+            self.partner_report = Some(heard.report);
+        }
         self.feed(Event::Heard { path, beat: heard.beat, differs }, now, host);
         Ok(())
     }
@@ -380,6 +425,7 @@ impl Pair {
         let mut report = host.describe();
         let (digest, entries) = self.stream.digest();
         (report.digests[0], report.entries[0]) = (digest, entries);
+        self.errands.describe(&mut report);
         report
     }
 

@@ -19,6 +19,7 @@ mod path;
 mod status;
 #[cfg(test)]
 mod tests;
+mod wishes;
 
 pub use machine::Pair;
 pub use path::PathStatus;
@@ -115,9 +116,9 @@ pub enum Report {
     Fitness(membership::Fitness),
     /// An operator's wish.
     Command(membership::Command),
-    /// Compare both tables now.
+    /// Compare both tables now; a standby asks the active node, and is told what came of it.
     Verify,
-    /// Send everything again.
+    /// Send everything again; a standby asks the active node.
     Resync,
 }
 

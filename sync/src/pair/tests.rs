@@ -87,6 +87,7 @@ struct Node {
     attracted: u32,
     mirror_ages: Vec<Micros>,
     difference: Option<Difference>,
+    verified: Vec<stream::Event>,
     description: Description,
 }
 
@@ -111,6 +112,7 @@ impl Host for Node {
             Order::Park => self.reports.push_back(Report::Parked),
             Order::Attract => self.attracted += 1,
             Order::Notice(notice) => self.notices.push(notice),
+            Order::Stream(event @ stream::Event::Verified { asked: true, .. }) => self.verified.push(event),
             Order::PathSize { size, expected, .. } => self.narrow = Some((size, expected)),
             _ => {}
         }
@@ -382,6 +384,27 @@ fn x_13_nodes_that_differ_say_so_and_are_not_ready() {
     world.run(1_000);
     assert_eq!([0, 1].map(|me: usize| world.pairs[me].1.difference), [None; 2]);
     assert!((0..2).all(|me| world.pairs[me].1.notices.contains(&Notice::Agrees)));
+}
+
+#[test]
+fn n_13_either_node_can_be_asked_to_compare_both_tables() {
+    let mut world = World::new();
+    world.run(6_000);
+    assert_eq!(world.roles(), [Role::Active, Role::Standby]);
+    let equal =
+        stream::Event::Verified { equal: true, buckets: 0, groups: stream::Groups::default(), asked: true };
+    for asked in [0, 1] {
+        let (pair, node) = &mut world.pairs[asked];
+        pair.report(Report::Verify, world.now, node);
+        world.run(1_000);
+        assert_eq!(world.pairs[asked].1.verified, [equal], "node {asked}");
+        world.pairs.iter_mut().for_each(|(_, node)| node.verified.clear());
+    }
+    let before = world.pairs[0].0.status(world.now).stream.counters.rounds;
+    world.run(5_000);
+    let rounds = world.pairs[0].0.status(world.now).stream.counters.rounds;
+    assert_eq!(world.pairs[1].1.verified, [], "told once");
+    assert!(rounds - before < 20, "not again with each heartbeat: {rounds} after {before}");
 }
 
 #[test]

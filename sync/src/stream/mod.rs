@@ -46,7 +46,7 @@ use std::collections::VecDeque;
 
 pub use config::Config;
 pub use seam::{Applied, Ended, Outcome, Reading, Refused, Sink, Source, Tag};
-pub use status::{Amount, Counters, Damage, Event, SentByKind, Status};
+pub use status::{Amount, Counters, Damage, Event, Groups, SentByKind, Status};
 
 use self::digest::Table;
 use self::hash::Hasher;

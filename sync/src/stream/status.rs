@@ -16,6 +16,39 @@ pub enum Damage {
     Unmarked,
 }
 
+/// Groups of 256 buckets: a set of numbers of one byte.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Groups([u64; 4]);
+
+impl Groups {
+    /// These.
+    #[must_use]
+    pub fn of(groups: impl IntoIterator<Item = u8>) -> Self {
+        let mut set = Self::default();
+        for group in groups {
+            set.0[usize::from(group >> 6)] |= 1 << (group & 63);
+        }
+        set
+    }
+
+    /// In ascending order.
+    pub fn iter(self) -> impl Iterator<Item = u8> {
+        (0..=u8::MAX).filter(move |group| self.0[usize::from(group >> 6)] & 1 << (group & 63) != 0)
+    }
+
+    /// As words, the lowest numbers first.
+    #[must_use]
+    pub const fn to_words(self) -> [u64; 4] {
+        self.0
+    }
+
+    /// From words.
+    #[must_use]
+    pub const fn from_words(words: [u64; 4]) -> Self {
+        Self(words)
+    }
+}
+
 /// Something that happened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event {
@@ -59,6 +92,8 @@ pub enum Event {
         equal: bool,
         /// Buckets that were not.
         buckets: u32,
+        /// Groups of buckets in which they are.
+        groups: Groups,
         /// It was asked for.
         asked: bool,
     },

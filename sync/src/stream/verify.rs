@@ -9,7 +9,7 @@ use super::digest::GROUP;
 use super::hash::BUCKETS;
 use super::marks::Marks;
 use super::message::{Level, SUMS, Sum, Verdict, write_digests};
-use super::{Event, Stream};
+use super::{Event, Groups, Stream};
 use crate::ids::Micros;
 use crate::record::RecordWriter;
 
@@ -287,7 +287,9 @@ impl Stream {
         self.counters.rounds += u64::from(self.lead.verify.full);
         let asked = self.lead.verify.full && std::mem::take(&mut self.lead.verify.asked);
         if asked || buckets > 0 {
-            self.tell(Event::Verified { equal: buckets == 0, buckets, asked });
+            let groups =
+                Groups::of(self.lead.verify.differs.iter().map(|bucket| (bucket / GROUP as u32) as u8));
+            self.tell(Event::Verified { equal: buckets == 0, buckets, groups, asked });
         }
         self.lead.verify.next_at = now.after(self.config.verify_every);
         if buckets == 0 {

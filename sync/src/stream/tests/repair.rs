@@ -352,7 +352,10 @@ fn x_03_an_operator_can_ask_for_proof_and_for_everything() {
     let mut pair = filled(4_096, 3_000);
     pair.nodes[0].stream.verify(pair.now);
     pair.until(500, settled);
-    assert_eq!(pair.nodes[0].events, [Event::Verified { equal: true, buckets: 0, asked: true }]);
+    assert_eq!(
+        pair.nodes[0].events,
+        [Event::Verified { equal: true, buckets: 0, groups: crate::stream::Groups::default(), asked: true }]
+    );
     pair.nodes[0].stream.resync(pair.now);
     pair.until(500, settled);
     assert!(matches!(pair.nodes[0].events[1..], [Event::BulkBegan, Event::BulkDone { sessions: 3_000, .. }]));

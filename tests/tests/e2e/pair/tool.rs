@@ -55,13 +55,21 @@ fn n_13_n_14_n_18_b_35_tables_are_compared_verified_and_sent_again_on_command() 
     let mut open = Family::BOTH.map(|family| tests::connections(family, ECHO, 30));
     bench.wait_equal(60);
     bench.wait_ready(Host::A);
-    let verified = ask(&mut bench, Host::A, &["verify"]);
-    assert_eq!((&verified["equal"], &verified["sessions"]), (&true.into(), &60.into()), "{verified}");
-    // What the partner says of itself is as old as its last heartbeat.
-    let operator = bench.operator(Host::A);
-    tests::eventually("compared", true, || {
-        operator.json::<Value>(&["compare"]).is_ok_and(|compared| compared["equal"] == true)
-    });
+    for host in [Host::A, Host::B] {
+        let verified = ask(&mut bench, host, &["verify"]);
+        assert_eq!((&verified["equal"], &verified["sessions"]), (&true.into(), &60.into()), "{verified}");
+        // What the partner says of itself is as old as its last heartbeat.
+        tests::eventually("compared", true, || {
+            let compared = bench.operator(host).json::<Value>(&["compare"]).unwrap_or_default();
+            let row = |what: &str| {
+                let rows = compared["lines"].as_array().cloned().unwrap_or_default();
+                rows.into_iter().find(|row| row["what"] == what).unwrap_or_default()
+            };
+            let tcp = row("tcp sessions");
+            let proven = compared["digests"]["equal"] == true && compared["digests"]["sessions"] == 60;
+            compared["equal"] == true && proven && tcp["own"] == "60" && tcp["partner"] == "60"
+        });
+    }
     let rows = |bench: &mut PairBench, host| bench.operator(host).sessions(&[]).unwrap().rows;
     assert!(rows(&mut bench, Host::A).iter().all(|row| row.replicated), "{:?}", rows(&mut bench, Host::A));
     assert!(
@@ -69,9 +77,13 @@ fn n_13_n_14_n_18_b_35_tables_are_compared_verified_and_sent_again_on_command() 
         "{:?}",
         rows(&mut bench, Host::B)
     );
-    bench.operator(Host::A).run(&["resync"]).unwrap();
-    bench.wait_ready(Host::A);
-    bench.wait_equal(60);
+    for host in [Host::A, Host::B] {
+        let mark = tests::pair::Mark::now();
+        bench.operator(host).run(&["resync"]).unwrap();
+        bench.wait_event(Host::A, mark, "bulk_done");
+        bench.wait_ready(Host::A);
+        bench.wait_equal(60);
+    }
     assert_eq!(bench.role(Host::B), "standby");
     assert!(open.iter_mut().all(|connections| connections.round(1) == 30));
 }
