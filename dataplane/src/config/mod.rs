@@ -231,6 +231,8 @@ fn read_text(path: &Path) -> Result<String, ConfigError> {
 }
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod pair_tests;
 #[cfg(test)]
 mod tests;
