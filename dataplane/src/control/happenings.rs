@@ -6,6 +6,7 @@ use super::core::unix_ms;
 use super::pair_view;
 use crate::config::{Area, PairPath};
 use crate::pair::Event;
+use crate::pair::second::Opinion;
 use std::collections::VecDeque;
 use sync::heartbeat::Difference;
 use sync::ids::PathId;
@@ -99,7 +100,11 @@ impl Happenings {
 
     /// Which alarms an event raises and which it ends.
     fn alarm(&mut self, event: &Event) {
-        let Event::Notice(notice) = event else { return };
+        let notice = match event {
+            Event::Notice(notice) => *notice,
+            Event::PeerGone { loss, .. } => Notice::PeerGone(*loss),
+            _ => return,
+        };
         let (raised, ended): (Option<Notice>, &[&'static str]) = match notice {
             Notice::PeerGone(Loss::Maintenance) => (None, &[]),
             Notice::SyncLost(_)
@@ -110,8 +115,8 @@ impl Happenings {
             | Notice::TermNotPersisted
             | Notice::TermsExhausted
             | Notice::Fenced
-            | Notice::TakeoverVetoed => (Some(*notice), &[]),
-            Notice::StaleMirror | Notice::IncompleteMirror => (Some(*notice), &[]),
+            | Notice::TakeoverVetoed => (Some(notice), &[]),
+            Notice::StaleMirror | Notice::IncompleteMirror => (Some(notice), &[]),
             Notice::SyncBack => (None, &["hasync_connection_failed_timeout"]),
             Notice::PeerBack => (
                 None,
@@ -145,6 +150,7 @@ fn words(event: &Event, paths: &[PairPath]) -> Option<Words> {
         // The notice of the same change says more.
         Event::Role { .. } => return None,
         Event::Notice(notice) => of_notice(notice, paths),
+        Event::PeerGone { loss, icmp } => peer_gone(*loss, *icmp),
         Event::Stream(event) => return of_stream(event),
         Event::Keys(sync::keys::Event::PeerConfirmed { incarnation, replaces }) => Words {
             name: "peer_confirmed",
@@ -273,13 +279,6 @@ fn of_notice(notice: &Notice, paths: &[PairPath]) -> Words {
             let what = if down { "carries no heartbeats any more" } else { "carries heartbeats" };
             (level, format!("{} {what}", path_name(*path, paths)))
         }
-        Notice::PeerGone(loss) => {
-            fields.push(("reason", loss.name().to_owned()));
-            match loss {
-                Loss::Failure => (Level::Error, "the partner is silent on all paths".to_owned()),
-                Loss::Maintenance => (Level::Warning, "the partner stopped on purpose".to_owned()),
-            }
-        }
         Notice::SyncLost(loss) => {
             fields.push(("reason", loss.name().to_owned()));
             let level = if *loss == Loss::Failure { Level::Error } else { Level::Warning };
@@ -312,6 +311,20 @@ fn of_notice(notice: &Notice, paths: &[PairPath]) -> Words {
         notice => plain(notice),
     };
     Words { name: notice.id(), level, text, fields }
+}
+
+fn peer_gone(loss: Loss, icmp: Opinion) -> Words {
+    let (level, text) = match (loss, icmp) {
+        (Loss::Maintenance, _) => (Level::Warning, "the partner stopped on purpose"),
+        (Loss::Failure, Opinion::Answering) => (
+            Level::Error,
+            "the partner is silent on all paths but answers ping: its sync core hangs, or heartbeats are \
+             filtered on the way",
+        ),
+        (Loss::Failure, _) => (Level::Error, "the partner is silent on all paths"),
+    };
+    let fields = vec![("reason", loss.name().to_owned()), ("icmp", icmp.name().to_owned())];
+    Words { name: Notice::PeerGone(loss).id(), level, text: text.to_owned(), fields }
 }
 
 fn plain(notice: &Notice) -> (Level, String) {
@@ -362,6 +375,14 @@ pub(super) fn refusal(reason: Refusal) -> &'static str {
 mod tests {
     use super::*;
 
+    /// As the sync core tells it.
+    fn event(notice: Notice) -> Event {
+        match notice {
+            Notice::PeerGone(loss) => Event::PeerGone { loss, icmp: Opinion::Silent },
+            notice => Event::Notice(notice),
+        }
+    }
+
     #[test]
     fn events_are_numbered_and_the_oldest_go() {
         let mut happenings = Happenings::default();
@@ -378,7 +399,7 @@ mod tests {
     fn n_07_alarms_stand_until_they_are_over() {
         let mut happenings = Happenings::default();
         let mut tell = |notice| {
-            happenings.take(&Event::Notice(notice), &[]);
+            happenings.take(&event(notice), &[]);
             happenings.alarms().to_vec()
         };
         let failure = Loss::Failure;
@@ -393,28 +414,43 @@ mod tests {
     fn n_12_what_was_announced_is_maintenance_and_raises_no_alarm_until_it_lasts() {
         let mut happenings = Happenings::default();
         let mut tell = |notice| {
-            happenings.take(&Event::Notice(notice), &[]);
+            happenings.take(&event(notice), &[]);
             let last = happenings.latest(notice.id()).unwrap();
             (last.level, last.fields.clone(), happenings.alarms().to_vec())
         };
         let reason = |reason: &str| vec![("reason", reason.to_owned())];
+        let gone = |reason: &str| vec![("reason", reason.to_owned()), ("icmp", "silent".to_owned())];
         let (level, fields, alarms) = tell(Notice::PeerGone(Loss::Maintenance));
-        assert_eq!((level, fields), (Level::Warning, reason("maintenance")));
+        assert_eq!((level, fields), (Level::Warning, gone("maintenance")));
         assert_eq!(alarms, [""; 0]);
         assert_eq!(tell(Notice::PeerAbsent).2, ["peer_absent"]);
         assert_eq!(tell(Notice::PeerBack).2, [""; 0]);
         let (level, fields, alarms) = tell(Notice::PeerGone(Loss::Failure));
-        assert_eq!((level, fields), (Level::Error, reason("failure")));
+        assert_eq!((level, fields), (Level::Error, gone("failure")));
         assert_eq!(alarms, ["peer_gone"]);
         let (level, fields, _) = tell(Notice::SyncLost(Loss::Maintenance));
         assert_eq!((level, fields), (Level::Warning, reason("maintenance")));
     }
 
     #[test]
+    fn s_26_a_silent_partner_that_answers_ping_is_told_apart() {
+        let mut happenings = Happenings::default();
+        let mut texts = [Opinion::Answering, Opinion::Silent, Opinion::Unknown].map(|icmp| {
+            happenings.take(&Event::PeerGone { loss: Loss::Failure, icmp }, &[]);
+            let last = happenings.latest("peer_gone").unwrap();
+            assert!(last.fields.contains(&("icmp", icmp.name().to_owned())), "{last:?}");
+            last.text.contains("answers ping")
+        });
+        texts.sort();
+        assert_eq!(texts, [false, false, true]);
+        assert_eq!(happenings.alarms(), ["peer_gone"]);
+    }
+
+    #[test]
     fn x_13_b_07_a_difference_is_told_by_name_and_ends_when_it_ends() {
         let mut happenings = Happenings::default();
         let mut tell = |notice| {
-            happenings.take(&Event::Notice(notice), &[]);
+            happenings.take(&event(notice), &[]);
             let last = happenings.latest(notice.id()).unwrap();
             (last.fields.clone(), last.text.clone(), happenings.alarms().to_vec())
         };
@@ -494,7 +530,7 @@ mod tests {
         ];
         let confirmed =
             sync::keys::Event::PeerConfirmed { incarnation: Incarnation(1), replaces: Some(Incarnation(2)) };
-        let mut events: Vec<Event> = notices.into_iter().map(Event::Notice).collect();
+        let mut events: Vec<Event> = notices.into_iter().map(event).collect();
         events.extend(stream.into_iter().map(Event::Stream));
         events.push(Event::Keys(confirmed));
         events.push(Event::Keys(sync::keys::Event::Renewed { key_id: 1 }));

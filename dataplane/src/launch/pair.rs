@@ -9,6 +9,7 @@ use crate::pair::announce::Announcer;
 use crate::pair::cell::RoleCell;
 use crate::pair::core::{CoreParts, SyncCore, WorkerSeen};
 use crate::pair::envelope::Envelope;
+use crate::pair::second::SecondOpinion;
 use crate::pair::tables::CoreEnd;
 use crate::pair::term_file::TermFile;
 use crate::pair::transport::{SyncPort, Transports, Way};
@@ -164,6 +165,10 @@ impl Joint<'_> {
             workers: self.cells,
             term_file,
             announcer: Announcer::new(&shared, settings.virtual_mac()),
+            second: SecondOpinion::new(
+                ping_id(settings),
+                Micros::from_millis(settings.heartbeat.interval_ms.into()),
+            ),
             events,
             questions: asked,
             shown: Arc::clone(&shown),
@@ -177,6 +182,11 @@ impl Joint<'_> {
             PairControl { events: told, events_lost, questions, shown, paths, interfaces, description };
         Ok((core, control))
     }
+}
+
+/// Other pairs and hosts ping as well.
+fn ping_id(settings: &PairSettings) -> u16 {
+    u16::from_be_bytes([settings.id.0, b'p'])
 }
 
 /// What workers know of the pair.

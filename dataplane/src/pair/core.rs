@@ -6,6 +6,7 @@
 
 use super::announce::Announcer;
 use super::cell::{RoleCell, WorkerCell};
+use super::second::SecondOpinion;
 use super::tables::{Changes, Owners};
 use super::term_file::TermFile;
 use super::transport::Transports;
@@ -21,7 +22,7 @@ use std::sync::mpsc::Receiver;
 use std::time::Duration;
 use sync::heartbeat::{self, Areas, Difference, MAX_WORKERS, ProgressWatch};
 use sync::ids::{Micros, PathId, Term};
-use sync::membership::{Fitness, Forwarding, Role};
+use sync::membership::{Fitness, Forwarding, Notice, Role};
 use sync::pair::{Host, Order, Pair, Report};
 
 /// Between two looks at the workers' progress and two status snapshots.
@@ -57,6 +58,8 @@ pub struct CoreParts {
     pub term_file: TermFile,
     /// Who is announced.
     pub announcer: Announcer,
+    /// Who asks a silent partner.
+    pub second: SecondOpinion,
     /// To the control thread.
     pub events: EventSink,
     /// From the control thread.
@@ -99,6 +102,7 @@ struct Node {
     workers: Vec<WorkerSeen>,
     term_file: TermFile,
     announcer: Announcer,
+    second: SecondOpinion,
     events: EventSink,
     description: heartbeat::Report,
     installing: Option<Term>,
@@ -120,6 +124,7 @@ impl SyncCore {
             workers: parts.workers,
             term_file: parts.term_file,
             announcer: parts.announcer,
+            second: parts.second,
             events: parts.events,
             description: parts.description,
             installing: None,
@@ -169,6 +174,7 @@ impl SyncCore {
             self.looked = now;
             self.look(now);
         }
+        self.seek_second_opinion(now);
         self.pair.turn(now, &mut self.host);
         self.notice_split(cycles);
         worked |= self.host.changes.took_something() | self.host.owners.moved();
@@ -184,12 +190,27 @@ impl SyncCore {
             && let Some((path, mut frame)) = self.host.transports.next_frame()
         {
             taken += 1;
+            if self.host.second.is_asking()
+                && self.host.transports.is_answer(path, &frame, self.host.second.id())
+            {
+                self.host.second.answered();
+                continue;
+            }
             let Some((mac, datagram)) = self.host.transports.open(path, &mut frame) else { continue };
             if self.pair.handle(now, path, datagram, &mut self.host).is_ok() {
                 self.host.transports.heard(path, mac, &self.host.role);
             }
         }
         taken > 0
+    }
+
+    /// While heartbeats are missing the partner is asked by ping, too (S-26).
+    fn seek_second_opinion(&mut self, now: Micros) {
+        let heard = self.pair.state().paths().iter().filter_map(heartbeat::Path::credit_at).max();
+        let Some(sequence) = self.host.second.look(heard.map(|at| now.since(at)), now) else { return };
+        if self.host.transports.ping(self.host.second.id(), sequence) {
+            self.host.second.asked();
+        }
     }
 
     fn ask_and_answer(&mut self, now: Micros) -> bool {
@@ -315,6 +336,9 @@ impl Host for Node {
                 self.role.redirect(until);
                 self.role.set_park(false);
                 self.parking = false;
+            }
+            Order::Notice(Notice::PeerGone(loss)) => {
+                self.events.tell(Event::PeerGone { loss, icmp: self.second.verdict() });
             }
             Order::Notice(notice) => self.events.tell(Event::Notice(notice)),
             Order::Stream(event) => self.events.tell(Event::Stream(event)),

@@ -6,7 +6,8 @@
 use engine::snapshot::ControlPorts;
 use std::net::IpAddr;
 use std::ops::Range;
-use sync::datagram::Kind;
+use sync::datagram;
+use wire::desc::Kind;
 use wire::ether::Link;
 use wire::{Addr, FlowKey, MacAddr, Proto, craft, udp};
 
@@ -58,9 +59,29 @@ impl Envelope {
         (read.src == self.partner && read.ttl == TTL).then_some((read.link.src, read.payload))
     }
 
+    /// Writes an echo request to the partner's address and returns its length.
+    pub fn ask(&self, frame: &mut [u8], id: u16, sequence: u16) -> Option<usize> {
+        let proto = match self.own {
+            Addr::V4(_) => Proto::ICMP,
+            Addr::V6(_) => Proto::ICMP6,
+        };
+        let key = FlowKey::new(self.own, self.partner, proto, id, 0)?;
+        let link = Link { src: self.mac, dst: self.partner_mac? };
+        craft::echo_request(frame, link, &key, TTL, sequence)
+    }
+
+    /// Whether a frame is the partner's answer to that.
+    pub fn is_answer(&self, frame: &[u8], id: u16) -> bool {
+        let Ok(desc) = wire::parse(frame, frame.len()) else { return false };
+        let key = &desc.key;
+        desc.kind == Kind::EchoReply
+            && (key.src(), key.dst(), key.dport()) == (self.partner, self.own, id)
+            && craft::is_intact(frame)
+    }
+
     /// The flow of a datagram: heartbeats have a port of their own.
     fn key(&self, datagram: &[u8]) -> Option<FlowKey> {
-        let heartbeat = datagram.get(KIND).is_some_and(|kind| *kind == Kind::Heartbeat as u8);
+        let heartbeat = datagram.get(KIND).is_some_and(|kind| *kind == datagram::Kind::Heartbeat as u8);
         let port = if heartbeat { self.ports.heartbeat } else { self.ports.stream };
         FlowKey::new(self.own, self.partner, Proto::UDP, port, port)
     }
@@ -69,6 +90,7 @@ impl Envelope {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sync::datagram::Kind;
 
     const MACS: [MacAddr; 2] = [MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2])];
     const PORTS: ControlPorts = ControlPorts { stream: 689, heartbeat: 801 };
@@ -98,6 +120,31 @@ mod tests {
                 let (mac, range) = ends[1].open(frame).unwrap();
                 assert_eq!((mac, &frame[range]), (MACS[0], &datagram[..]));
                 assert_eq!(ends[0].open(frame), None, "reflected");
+            }
+        }
+    }
+
+    #[test]
+    fn s_26_the_partner_answers_a_ping_and_nobody_in_its_place() {
+        for [mut a, b] in [ends("10.1.0.2", "10.1.0.3"), ends("fd00:1::2", "fd00:1::3")] {
+            let mut frame = [0; 128];
+            assert_eq!(a.ask(&mut frame, 7, 1), None, "its MAC address is not known");
+            a.heard(MACS[1]);
+            let length = a.ask(&mut frame, 7, 1).unwrap();
+            let frame = &mut frame[..length];
+            assert!(!a.is_answer(frame, 7), "the question itself");
+            let desc = wire::parse(frame, length).unwrap();
+            assert_eq!(craft::echo_reply_in_place(frame, &desc), Some(length));
+            assert!(a.is_answer(frame, 7));
+            assert!(!a.is_answer(frame, 8) && !b.is_answer(frame, 7));
+            for at in 0..length {
+                assert!(!a.is_answer(&frame[..at], 7), "cut at {at}");
+            }
+            // What the checksums cover.
+            for at in length - 8..length {
+                let mut flipped = frame.to_vec();
+                flipped[at] ^= 0x10;
+                assert!(!a.is_answer(&flipped, 7), "byte {at}");
             }
         }
     }

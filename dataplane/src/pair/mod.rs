@@ -15,6 +15,7 @@
 //! | [`record`] | session ⇄ record |
 //! | [`transport`], [`envelope`] | datagrams on sync links and data ports |
 //! | [`announce`] | gratuitous ARP and unsolicited neighbour advertisements |
+//! | [`second`] | whether a silent partner answers ping |
 //! | [`term_file`] | the term on disk |
 
 pub mod announce;
@@ -22,6 +23,7 @@ pub mod cell;
 pub mod core;
 pub mod envelope;
 pub mod record;
+pub mod second;
 pub mod tables;
 pub mod term_file;
 mod thread;
@@ -31,12 +33,13 @@ pub use thread::CoreThread;
 pub use transport::Figures;
 
 use engine::counters::Counters;
+use second::Opinion;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use sync::heartbeat::{self, PROTOCOLS};
 use sync::ids::{Micros, PathId, Term};
-use sync::membership::{Notice, Role};
+use sync::membership::{Loss, Notice, Role};
 use sync::pair::{PairStatus, Report};
 
 /// Sessions by protocol over all workers, as heartbeats count them.
@@ -63,6 +66,13 @@ pub enum Event {
     },
     /// The decision maker.
     Notice(Notice),
+    /// The partner is silent on all paths.
+    PeerGone {
+        /// Why.
+        loss: Loss,
+        /// Whether it answers ping.
+        icmp: Opinion,
+    },
     /// The stream.
     Stream(sync::stream::Event),
     /// The keys.

@@ -11,6 +11,8 @@ use rtrb::{Consumer, Producer};
 use sync::ids::PathId;
 use wire::{MacAddr, PacketBuf};
 
+/// The longest ping, over IPv6.
+const PING_MAX: usize = 14 + 40 + 8;
 /// Frames sent on a sync link in one go.
 const TX_BURST: usize = BURST;
 
@@ -138,6 +140,25 @@ impl Transports {
             return None;
         };
         Some((mac, frame.bytes_mut().get_mut(range)?))
+    }
+
+    /// Asks the partner for a sign of life by ping, on every data port. True if a question left.
+    pub fn ping(&mut self, id: u16, sequence: u16) -> bool {
+        let mut left = false;
+        for path in &self.paths {
+            let Way::DataPort(port) = path.way else { continue };
+            let mut bytes = [0; PING_MAX];
+            let question = path.envelope.ask(&mut bytes, id, sequence).and_then(|length| bytes.get(..length));
+            let frame = question.and_then(|bytes| self.pool.frame(bytes));
+            left |= frame.is_some_and(|frame| self.sender.push(Handed { port, frame }).is_ok());
+        }
+        left
+    }
+
+    /// Whether a frame is an answer to [`Transports::ping`].
+    pub fn is_answer(&self, path: PathId, frame: &Mbuf, id: u16) -> bool {
+        let path = self.paths.get(usize::from(path.0));
+        path.is_some_and(|path| path.envelope.is_answer(frame.bytes(), id))
     }
 
     /// What happened to frames.

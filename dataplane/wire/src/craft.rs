@@ -176,6 +176,22 @@ pub fn icmp_error(
     Some(at + message.len())
 }
 
+/// An echo request without data between the key's addresses; the key's source port is the identifier.
+/// `None` if the key is not ICMP's.
+pub fn echo_request(out: &mut [u8], link: Link, key: &FlowKey, ttl: u8, sequence: u16) -> Option<usize> {
+    let kind = match key.proto() {
+        Proto::ICMP => 8,
+        Proto::ICMP6 => 128,
+        _ => return None,
+    };
+    let at = headers(out, link, key, ttl, CONTROL_TRAFFIC_CLASS, 8)?;
+    let ([a, b], [c, d]) = (key.sport().to_be_bytes(), sequence.to_be_bytes());
+    let message = out.get_mut(at..at + 8)?;
+    message.copy_from_slice(&[kind, 0, 0, 0, a, b, c, d]);
+    seal(message, key)?;
+    Some(at + 8)
+}
+
 /// Turns an echo request into its reply, in place: addresses swapped, TTL fresh, checksums mended
 /// (a wrong one stays wrong). Returns the frame's length without link padding. `None`, with nothing
 /// written, if it is no request to one host on either layer, or has options or extension headers.
@@ -592,6 +608,26 @@ mod tests {
                 let said = icmp_error(&mut out, LINK, router, (&frame, &desc(&frame)), IcmpError::NoRoute);
                 assert_eq!(said.is_some(), answered);
             }
+        }
+    }
+
+    #[test]
+    fn s_26_an_echo_request_is_one_that_is_answered() {
+        for (own, peer, _) in families() {
+            let proto = icmp_proto(own);
+            let key = FlowKey::new(own, peer, proto, 7, 0).unwrap();
+            let mut out = [0xee; 128];
+            let len = echo_request(&mut out, LINK, &key, 64, 9).unwrap();
+            let parsed = desc(&out[..len]);
+            assert_eq!((parsed.kind, parsed.key), (Kind::EchoRequest, key));
+            assert!(is_intact(&out[..len]));
+            let answered = echo_reply_in_place(&mut out[..len], &parsed).unwrap();
+            let reply = desc(&out[..answered]);
+            assert_eq!((reply.kind, reply.key.dport()), (Kind::EchoReply, 7));
+            assert!(is_intact(&out[..answered]));
+            assert_eq!(echo_request(&mut out[..len - 1], LINK, &key, 64, 9), None, "no room");
+            let udp = FlowKey::new(own, peer, Proto::UDP, 7, 0).unwrap();
+            assert_eq!(echo_request(&mut out, LINK, &udp, 64, 9), None);
         }
     }
 

@@ -44,7 +44,9 @@ impl<B: PacketBuf> Engine<B> {
         match desc.kind {
             Kind::Arp if for_node => self.arp(cx, desc, frame, io),
             Kind::NeighbourDiscovery if for_node => self.neighbour_discovery(cx, desc, frame, io),
-            Kind::Udp if for_node && is_from_partner(cx, desc) => self.hand_to_core(cx, frame, io),
+            Kind::Udp | Kind::EchoReply if for_node && is_from_partner(cx, desc) => {
+                self.hand_to_core(cx, frame, io);
+            }
             Kind::EchoRequest if dst == cx.port.mac && cx.port.node_address.contains(&desc.key.dst()) => {
                 self.echo_to_node(cx, desc, &frame, io);
             }
@@ -123,13 +125,15 @@ impl<B: PacketBuf> Engine<B> {
     }
 }
 
-/// True for a datagram of the partner's to this node, by its addresses.
+/// True for a datagram of the partner's to this node, by its addresses, and for its answer to a ping.
 #[inline]
 pub(super) fn is_from_partner(cx: &Context<'_>, desc: &Desc) -> bool {
     let control = &cx.snapshot.pair.control;
     !cx.port.partner_address.is_empty()
-        && desc.kind == Kind::Udp
-        && [control.stream, control.heartbeat].contains(&desc.key.dport())
+        && match desc.kind {
+            Kind::Udp => [control.stream, control.heartbeat].contains(&desc.key.dport()),
+            kind => kind == Kind::EchoReply,
+        }
         && cx.port.node_address.contains(&desc.key.dst())
         && cx.port.partner_address.contains(&desc.key.src())
 }

@@ -97,7 +97,7 @@ fn s_17_n_12_a_planned_restart_is_announced_and_no_failure() {
     let mark = Mark::now();
     bench.kill(Host::A);
     let gone = bench.wait_event(Host::B, mark, "peer_gone");
-    assert!(gone.has("reason", "failure"), "{gone:?}");
+    assert!(gone.has("reason", "failure") && gone.has("icmp", "silent"), "{gone:?}");
     tests::eventually("the dead partner", ("absent".to_owned(), true), || partner(&mut bench, Host::B));
 }
 

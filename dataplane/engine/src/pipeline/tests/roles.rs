@@ -179,6 +179,11 @@ fn the_partners_datagrams_reach_the_sync_core_in_every_role() {
                 a.fw.send_bytes(LAN, &bytes).silent(&["partner-datagrams"]);
                 assert_eq!(a.fw.workers[0].io.core.pop(), Some((LAN, bytes)));
             }
+            // Its answer to a ping: asked for when its heartbeats are missing (S-26).
+            let bytes =
+                Frame::echo_reply(partner, own, 7, 1).eth(MacAddr([2, 9, 9, 9, 9, 9]), port_mac(LAN)).bytes();
+            a.fw.send_bytes(LAN, &bytes).silent(&["partner-datagrams"]);
+            assert_eq!(a.fw.workers[0].io.core.pop(), Some((LAN, bytes)));
             // Another port, another sender, another of our addresses, another network: not the partner.
             let wrong = [
                 (LAN, Frame::udp(partner, own, 1, 688)),
@@ -186,6 +191,7 @@ fn the_partners_datagrams_reach_the_sync_core_in_every_role() {
                 (LAN, Frame::udp(partner, net.own(LAN), 1, 801)),
                 (LAN, Frame::tcp(partner, own, 1, 801).flags(ACK)),
                 (WAN, Frame::udp(partner, own, 1, 801)),
+                (LAN, Frame::echo_reply(net.client, own, 7, 1)),
             ];
             for (port, frame) in wrong {
                 let bytes = frame.eth(MacAddr([2, 9, 9, 9, 9, 9]), port_mac(port)).bytes();
