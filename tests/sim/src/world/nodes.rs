@@ -329,6 +329,12 @@ impl World {
                 _ => {}
             }
         }
+        if let (Notice::RoleChanged { to: Role::Active, .. }, Some(other)) =
+            (notice, &mut self.nodes[1 - node].life)
+        {
+            // What an active node writes, the other one cannot count, until it has proven anew that they agree.
+            other.claim.knows = false;
+        }
         if let Notice::RoleChanged { from: Role::Active, cause, .. } = notice
             && cause != membership::Cause::Grant
         {
