@@ -15,7 +15,7 @@ use tests::Bench;
 const PAST_THE_QUESTIONS: Duration = Duration::from_secs(40);
 
 #[test]
-#[ignore = "most of a minute: make soak; and fails: advertisements without a link-layer address are ignored"]
+#[ignore = "most of a minute: make soak"]
 fn x_20_hosts_that_only_listen_stay_known_in_both_families() {
     let bench = Bench::up();
     let streams = Streams::start(&Family::BOTH.map(StreamKind::Udp), Duration::from_millis(5)).unwrap();

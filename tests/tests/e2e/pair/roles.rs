@@ -321,7 +321,6 @@ fn x_16_n_22_a_switchover_is_refused_until_the_bulk_is_done_and_allowed_then() {
 
 /// The giver must not go on while its target does, however late it hears of it.
 #[test]
-#[ignore = "fails: a giver that hears the target after its 50 ms goes on, and both are active"]
 fn x_16_a_switchover_over_a_slow_link_never_makes_two_active() {
     let mut bench = PairBench::up();
     let slow = lab::forwarder::Impairment { delay_ms: 60, ..Default::default() };
@@ -344,7 +343,6 @@ fn x_16_a_switchover_over_a_slow_link_never_makes_two_active() {
 }
 
 #[test]
-#[ignore = "fails: parked workers hear no heartbeats on data ports, so the giver goes on and both are active"]
 fn x_16_without_a_sync_link_a_switchover_is_refused_or_loses_nothing() {
     let mut bench = PairBench::up();
     let streams = Streams::start(&StreamKind::ALL, Duration::from_millis(1)).unwrap();
