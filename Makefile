@@ -9,7 +9,7 @@ ifneq ($(SUDO),)
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := sudo --preserve-env
 endif
 
-.PHONY: help demo demo-single test soak measure bench guard lint fmt build loom e2e clean-lab
+.PHONY: help demo demo-single test soak measure compare bench guard lint fmt build loom e2e clean-lab
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -41,6 +41,9 @@ measure: programs ## what the pair reaches: takeovers, switchovers, bulk sync, t
 	$(SUDO) $(TARGET)/release/lab measure switchover
 	$(SUDO) $(TARGET)/release/lab measure bulk --runs 3
 	$(SUDO) $(TARGET)/release/lab measure wire
+
+compare: programs ## the pair beside nftables, conntrackd and keepalived (which must be installed), on the same cables
+	$(SUDO) $(TARGET)/release/lab compare --picture $(TARGET)/compare.svg
 
 e2e: ## only the end-to-end suite
 	cargo build --workspace --bins
