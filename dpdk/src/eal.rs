@@ -49,7 +49,7 @@ pub struct EalConfig {
 /// Where the EAL's memory comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HugePages {
-    /// Huge pages if there are enough, else ordinary ones with a warning.
+    /// Huge pages if there are enough and some to spare, else ordinary ones with a warning.
     Auto,
     /// Huge pages or an error.
     Require,
@@ -276,14 +276,18 @@ fn choose_pages(
     let needed_mb = hugepages::needed_mb(pools, config.memory_mb);
     let available_mb = hugepages::available_mb(pools);
     let detail = hugepages::describe(pools);
+    // An EAL that finds less than was seen here fails, and with it the process: the choice is free, so
+    // that is not risked. A demand is tried if it can be met at all.
+    let spare_mb = hugepages::spare_mb(needed_mb);
     match config.huge_pages {
         HugePages::Never => Ok(false),
-        _ if available_mb >= needed_mb => Ok(true),
+        HugePages::Auto if available_mb >= needed_mb + spare_mb => Ok(true),
+        HugePages::Require if available_mb >= needed_mb => Ok(true),
         HugePages::Require => Err(EalError::NotEnoughHugePages { needed_mb, available_mb, detail }),
         HugePages::Auto => {
             warnings.push(format!(
-                "DPDK uses ordinary pages, which halves its speed: {needed_mb} MB of huge pages are needed and \
-                 {available_mb} MB are available ({detail}); reserve more with \
+                "DPDK uses ordinary pages, which halves its speed: {needed_mb} MB of huge pages are needed, \
+                 {spare_mb} MB to spare, and {available_mb} MB are available ({detail}); reserve more with \
                  `echo 512 > /proc/sys/vm/nr_hugepages` and restart"
             ));
             Ok(false)
@@ -364,8 +368,8 @@ mod tests {
     #[test]
     fn huge_pages_are_used_if_there_are_enough_and_missed_with_a_warning() {
         let config = EalConfig { memory_mb: 256, ..EalConfig::default() };
-        let enough = [Pool { page_kib: 2048, total: 512, available: 128 }];
-        let few = [Pool { page_kib: 2048, total: 512, available: 127 }];
+        let pool = |available| [Pool { page_kib: 2048, total: 512, available }];
+        let (enough, scarce, exact, few) = (pool(136), pool(135), pool(128), pool(127));
 
         let mut warnings = Vec::new();
         assert!(choose_pages(&config, &enough, &mut warnings).unwrap());
@@ -374,11 +378,18 @@ mod tests {
         assert!(!choose_pages(&config, &few, &mut warnings).unwrap());
         assert_eq!(warnings.len(), 1);
         assert!(
-            warnings[0].contains("256 MB of huge pages are needed and 254 MB are available"),
+            warnings[0].contains(
+                "256 MB of huge pages are needed, 16 MB to spare, and 254 MB are available (127 of 512 pages of"
+            ),
             "{warnings:?}"
         );
+        // Others hold most of them: what is free now may be gone when the EAL asks for it.
+        for pool in [scarce, exact, pool(0)] {
+            assert!(!choose_pages(&config, &pool, &mut Vec::new()).unwrap());
+        }
 
         let require = EalConfig { huge_pages: HugePages::Require, ..config.clone() };
+        assert!(choose_pages(&require, &exact, &mut warnings).unwrap());
         assert!(matches!(
             choose_pages(&require, &few, &mut warnings),
             Err(EalError::NotEnoughHugePages { needed_mb: 256, available_mb: 254, .. })

@@ -1,10 +1,45 @@
 //! What the kernel has in huge pages, read before the EAL starts: an EAL that fails for want of memory
 //! cannot be started a second time in the same process, so the choice must be right at once.
+//!
+//! Between the look and the start another process may take pages. Our own processes take turns
+//! ([`PageTurn`]); for all others there is a margin ([`spare_mb`]).
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 const SYSFS: &str = "/sys/kernel/mm/hugepages";
+/// How long a turn is waited for. Whoever may read the directory may also hold its lock.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// This process's turn at looking how many huge pages are free and taking them, until it is dropped. A
+/// courtesy: without it the start goes on as well, and may find less than it saw.
+#[derive(Debug)]
+#[must_use]
+pub struct PageTurn {
+    /// Locked while it is open.
+    _directory: Option<File>,
+}
+
+impl PageTurn {
+    /// Waits for other processes that are at it, some seconds at most.
+    pub fn wait() -> Self {
+        Self { _directory: lock(Path::new(SYSFS), PATIENCE) }
+    }
+}
+
+fn lock(directory: &Path, patience: Duration) -> Option<File> {
+    let file = File::open(directory).ok()?;
+    let began = Instant::now();
+    while file.try_lock().is_err() {
+        if began.elapsed() >= patience {
+            return None;
+        }
+        sleep(Duration::from_millis(5));
+    }
+    Some(file)
+}
 
 /// Huge pages of one size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +70,11 @@ pub(crate) fn available_mb(pools: &[Pool]) -> u64 {
 pub(crate) fn needed_mb(pools: &[Pool], memory_mb: u32) -> u64 {
     let smallest_mb = pools.iter().filter(|p| p.available > 0).map(|p| p.page_kib / 1024).min();
     u64::from(memory_mb).next_multiple_of(smallest_mb.unwrap_or(2).max(1))
+}
+
+/// Megabytes that are to be left over for others that take pages at the same moment.
+pub(crate) fn spare_mb(needed_mb: u64) -> u64 {
+    (needed_mb / 16).max(16)
 }
 
 /// One line for people: what is configured and what is free.
@@ -99,6 +139,18 @@ mod tests {
         fs::remove_dir_all(&root).unwrap();
         assert_eq!(pools, [Pool { page_kib: 2048, total: 10, available: 4 }]);
         assert_eq!(describe(&pools), "4 of 10 pages of 2048 KiB free");
+    }
+
+    #[test]
+    fn processes_take_turns_and_none_waits_for_ever() {
+        let directory = std::env::temp_dir().join(format!("us-turns-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let first = lock(&directory, Duration::ZERO).unwrap();
+        assert!(lock(&directory, Duration::from_millis(20)).is_none());
+        drop(first);
+        assert!(lock(&directory, Duration::ZERO).is_some());
+        fs::remove_dir_all(&directory).unwrap();
+        assert!(lock(&directory, Duration::ZERO).is_none(), "a kernel without huge pages");
     }
 
     #[test]

@@ -34,6 +34,7 @@ pub use device::{Device, DeviceError};
 pub use dpdk_macros::test;
 pub use eal::{Eal, EalConfig, EalError, HugePages};
 pub use errno::Errno;
+pub use hugepages::PageTurn;
 pub use lcore::{LcoreError, LcoreGuard, cycles, tsc_hz};
 pub use mbuf::{Burst, L4Checksum, Mbuf, free_burst};
 pub use mempool::{DEFAULT_DATA_ROOM, Mempool, MempoolConfig, MempoolError};

@@ -21,7 +21,7 @@ use crate::pair::CoreThread;
 use crate::ruleset::{Ruleset, RulesetError};
 use crate::worker::{Worker, WorkerThread, WorkerThreadError};
 use assemble::{Assembly, Materials, assemble, table_bytes};
-use dpdk::{DEFAULT_DATA_ROOM, Eal, EalConfig, EalError, Mempool, MempoolConfig, MempoolError};
+use dpdk::{DEFAULT_DATA_ROOM, Eal, EalConfig, EalError, Mempool, MempoolConfig, MempoolError, PageTurn};
 use engine::policy::RuleSlots;
 use engine::snapshot::Steering;
 use pair::PairMaterials;
@@ -129,8 +129,11 @@ pub fn run(path: &Path, config: Config, ruleset: Ruleset) -> Result<(), LaunchEr
 
     let (bytes, workers) =
         (table_bytes(config.sessions.capacity, config.workers.count), config.workers.count);
+    // Another daemon that starts now looks again when this one has what it takes.
+    let turn = (config.eal.huge_pages != HugePages::Never).then(PageTurn::wait);
     let region = memory::map(bytes, config.eal.huge_pages)?;
     let eal = start_eal(&config)?;
+    drop(turn);
     let mut facts = Facts {
         started,
         page_bytes: region.page_bytes,
