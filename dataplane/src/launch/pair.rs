@@ -152,6 +152,7 @@ impl Joint<'_> {
         let polling = config.workers.polling;
         let (changes, owners) =
             crate::pair::tables::tables(self.ends, Arc::clone(&self.role), self.snapshots, self.steering);
+        let changes = changes.of(self.cells.iter().map(|seen| Arc::clone(&seen.stats)).collect());
         let ways = ways(self.materials.links, &paths, settings.control_ports(), self.data_macs);
         let dead = Micros::from_millis(
             u64::from(settings.heartbeat.interval_ms) * u64::from(settings.heartbeat.misses),

@@ -5,6 +5,7 @@
 
 use super::cell::{RoleCell, WorkerCell};
 use super::record;
+use crate::worker::stats::WorkerStats;
 use engine::mirror::Imported;
 use engine::publish::Reader;
 use engine::snapshot::{Snapshot, Steering};
@@ -108,9 +109,36 @@ pub struct Changes {
     role: Arc<RoleCell>,
     snapshots: Reader<Snapshot>,
     now: Ticks,
+    rounds: Rounds,
     /// Whose turn it is.
     next: usize,
     took: bool,
+}
+
+/// Rounds in which every worker has ended a turn. A worker may stop anywhere, also between a change and its
+/// mark: only then it is known to be past that.
+#[derive(Default)]
+struct Rounds {
+    workers: Vec<Arc<WorkerStats>>,
+    /// Turns of each when the round began.
+    began: Vec<u64>,
+    ended: u64,
+}
+
+impl Rounds {
+    fn new(workers: Vec<Arc<WorkerStats>>) -> Self {
+        let began = workers.iter().map(|stats| stats.progress()).collect();
+        Self { workers, began, ended: 0 }
+    }
+
+    fn look(&mut self) -> u64 {
+        let turns = || self.workers.iter().map(|stats| stats.progress());
+        if turns().zip(&self.began).all(|(turns, began)| turns != *began) {
+            self.ended += 1;
+            self.began.iter_mut().zip(&self.workers).for_each(|(began, stats)| *began = stats.progress());
+        }
+        self.ended
+    }
 }
 
 struct ChangeEnd {
@@ -168,6 +196,7 @@ pub fn tables(
         role: Arc::clone(&role),
         snapshots,
         now: Ticks(0),
+        rounds: Rounds::default(),
         next: 0,
         took: false,
     };
@@ -211,6 +240,12 @@ impl Slots {
 }
 
 impl Changes {
+    /// The workers whose changes these are: they are asked how far they are.
+    #[must_use]
+    pub fn of(self, workers: Vec<Arc<WorkerStats>>) -> Self {
+        Self { rounds: Rounds::new(workers), ..self }
+    }
+
     /// The time of this turn: lifetimes are told as what is left of them.
     pub fn set_time(&mut self, now: Ticks) {
         self.now = now;
@@ -264,6 +299,10 @@ impl Source for Changes {
 
     fn waiting(&self) -> u32 {
         self.ends.iter().map(|end| (end.dirty.slots() + end.ends.slots()) as u32).sum()
+    }
+
+    fn rounds(&mut self) -> u64 {
+        self.rounds.look()
     }
 
     fn read(&mut self, handle: SessionHandle) -> Reading {
@@ -418,6 +457,21 @@ mod tests {
             age_s: None,
             counters: None,
         }
+    }
+
+    #[test]
+    fn x_03_a_round_is_over_when_every_worker_has_ended_a_turn() {
+        let workers: Vec<_> = (0..2).map(|_| Arc::new(WorkerStats::new(1))).collect();
+        let mut rounds = Rounds::new(workers.clone());
+        assert_eq!(rounds.look(), 0);
+        workers[0].turn(0, 0, 0);
+        assert_eq!(rounds.look(), 0, "the other one is still at it");
+        workers[1].turn(0, 0, 0);
+        assert_eq!((rounds.look(), rounds.look()), (1, 1), "and the next one begins");
+        (0..3).for_each(|_| workers[1].turn(0, 0, 0));
+        assert_eq!(rounds.look(), 1);
+        workers[0].turn(1, 32, 100);
+        assert_eq!(rounds.look(), 2);
     }
 
     #[test]

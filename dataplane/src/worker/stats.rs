@@ -1,7 +1,10 @@
 //! What a worker tells of itself. One writer, plain stores; everybody may read at any time.
 
 use engine::PortId;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 
 /// A worker's own figures, on cache lines that no other worker writes.
 #[derive(Debug)]
@@ -32,8 +35,9 @@ impl WorkerStats {
     /// A turn of the loop is over that brought `bursts` with `packets` from ports; `busy_cycles` is its
     /// length if it had anything to do.
     #[inline(always)]
-    pub(super) fn turn(&self, bursts: u64, packets: u64, busy_cycles: u64) {
-        add(&self.turns, 1);
+    pub(crate) fn turn(&self, bursts: u64, packets: u64, busy_cycles: u64) {
+        // Whoever sees the turn ended sees all that was done in it.
+        self.turns.store(self.turns.load(Relaxed).wrapping_add(1), Release);
         if busy_cycles > 0 {
             add(&self.bursts, bursts);
             add(&self.packets, packets);
@@ -55,9 +59,9 @@ impl WorkerStats {
         add(&self.mail_lost, 1);
     }
 
-    /// Turns of the loop: as long as it grows, the worker lives.
+    /// Turns of the loop that are over: as long as it grows, the worker lives.
     pub fn progress(&self) -> u64 {
-        self.turns.load(Relaxed)
+        self.turns.load(Acquire)
     }
 
     /// Bursts with at least one packet.

@@ -43,6 +43,9 @@ impl Source for NoSessions {
     fn waiting(&self) -> u32 {
         0
     }
+    fn rounds(&mut self) -> u64 {
+        0
+    }
     fn read(&mut self, _: SessionHandle) -> Reading {
         Reading::Nothing
     }

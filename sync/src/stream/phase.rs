@@ -95,6 +95,10 @@ pub(super) struct Leader {
     pub shown: Mirror,
     /// The source had nothing more when it was last asked.
     pub drained: bool,
+    /// Rounds of the owners at the last turn.
+    pub rounds: u64,
+    /// All that they left in so many rounds was read.
+    pub rounds_read: u64,
     /// What waited in the source at the last turn.
     pub source_waits: u32,
     /// Since when changes wait without a pause.
@@ -173,6 +177,8 @@ impl Leader {
             mark_sent: None,
             shown: Mirror::None,
             drained: false,
+            rounds: 0,
+            rounds_read: 0,
             source_waits: 0,
             waiting_since: None,
             late: false,

@@ -3,7 +3,10 @@
 //! On the active node the scrubber compares key and version of every session with what was emitted, and so
 //! finds changes whose mark was lost and ends that found no room. On the standby it compares everything
 //! with what was applied. A difference may just be on its way: it is a suspect first, and looked at again
-//! when everything that was under way has come back.
+//! when everything that was under way then has come to its end, however long that takes. On the active node
+//! that is when owners have gone on since (one may have stopped between a change and its mark) and, after
+//! that, all marks and ends were read that they had left; on the standby, when all records that were with
+//! the owners have come back.
 
 use std::collections::VecDeque;
 
@@ -20,8 +23,10 @@ const SWEEP_QUANTUM: u32 = 8_192;
 const SUSPECTS: usize = 256;
 /// Turns that the count waits for an owner to leave a session alone.
 const COUNT_TRIES: u32 = 1_000;
-/// How long a suspect is left alone.
+/// How long a suspect is left alone on the standby.
 const PROBATION: Micros = Micros::from_millis(20);
+/// Rounds until owners have surely ended what they were at: the one under way may have begun before.
+const ROUNDS: u64 = 2;
 /// Between two looks.
 const TICK: Micros = Micros::from_millis(2);
 
@@ -31,9 +36,10 @@ struct Suspect {
     handle: SessionHandle,
     entry: Entry,
     seen: Option<(u64, u32)>,
-    at: Micros,
-    /// Records handed over until then.
-    handed: u64,
+    /// Not to be judged before.
+    from: Micros,
+    /// What must be over first: rounds whose marks are to be read, or records that are to come back.
+    awaits: u64,
 }
 
 /// Where the scrubber is.
@@ -110,8 +116,8 @@ impl Scrub {
         }
     }
 
-    fn next_suspect(&mut self, now: Micros, returned: u64) -> Option<Suspect> {
-        self.suspects.pop_front_if(|suspect| now.since(suspect.at) >= PROBATION && suspect.handed <= returned)
+    fn next_suspect(&mut self, now: Micros, over: u64) -> Option<Suspect> {
+        self.suspects.pop_front_if(|suspect| suspect.from <= now && suspect.awaits <= over)
     }
 }
 
@@ -134,7 +140,9 @@ impl Stream {
 
     /// The active node's share.
     pub(super) fn scrub_leading(&mut self, now: Micros, source: &mut impl Source) {
-        while let Some(suspect) = self.scrub.next_suspect(now, u64::MAX) {
+        // Before anything is read: what is read now is marked when these rounds and two more are over.
+        self.lead.rounds = source.rounds();
+        while let Some(suspect) = self.scrub.next_suspect(now, self.lead.rounds_read) {
             if let Some(bucket) = self.judge_leading(suspect, source) {
                 self.damaged(suspect.handle, bucket, Damage::Unmarked);
             }
@@ -159,7 +167,8 @@ impl Stream {
                 self.put_right(handle, entry, seen);
             } else {
                 let seen = seen.map(|word| (word, 0));
-                self.scrub.suspect(Suspect { handle, entry, seen, at: now, handed: 0 });
+                let awaits = self.lead.rounds + ROUNDS;
+                self.scrub.suspect(Suspect { handle, entry, seen, from: now, awaits });
             }
         }
     }
@@ -234,8 +243,8 @@ impl Stream {
                 continue;
             }
             let seen = seen.as_ref().map(|session| self.weigh(session));
-            let handed = self.follow.handed;
-            self.scrub.suspect(Suspect { handle, entry, seen, at: now, handed });
+            let awaits = self.follow.handed;
+            self.scrub.suspect(Suspect { handle, entry, seen, from: now.after(PROBATION), awaits });
         }
     }
 

@@ -44,6 +44,9 @@ pub trait Source {
     fn ends_lost(&self) -> u64;
     /// How many changed sessions and ends wait, roughly: what is not yet protected.
     fn waiting(&self) -> u32;
+    /// How many rounds the owners made: it grows when every one of them has ended what it was at when it
+    /// grew last. What is read in one round is marked at the latest when the next but one begins.
+    fn rounds(&mut self) -> u64;
     /// A consistent copy of a session.
     fn read(&mut self, handle: SessionHandle) -> Reading;
     /// The same of a session of which packets were seen since the nodes lost each other, and of no other

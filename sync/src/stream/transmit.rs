@@ -107,12 +107,17 @@ impl Stream {
         if self.fill_taken(&mut draft.writer) || self.is_merging() {
             return false;
         }
-        let full = self.fill_deletes(source, draft)
-            || self.fill_control(draft)
-            || self.fill_changes(source, draft)
-            || self.fill_refresh(source, draft);
+        let full =
+            self.fill_deletes(source, draft) || self.fill_control(draft) || self.fill_changes(source, draft);
         if full || draft.exhausted() {
             return full;
+        }
+        self.lead.rounds_read = self.lead.rounds;
+        if self.fill_refresh(source, draft) {
+            return true;
+        }
+        if draft.exhausted() {
+            return false;
         }
         self.lead.drained = true;
         self.fill_lost(source, draft) || self.fill_repair(source, draft) || self.fill_walk(source, draft)
@@ -159,8 +164,18 @@ impl Stream {
         let bucket = self.hasher.bucket(&ended.key);
         if entry.is_present() && super::hash::bucket_of(entry.word) == bucket {
             match source.read(ended.handle) {
+                // It is still there, its owner being about to clear it.
+                Reading::Session(session) if session.key == ended.key && session.version <= ended.version => {
+                    self.table.remove(ended.handle, seq);
+                }
                 Reading::Session(session) if session.key == ended.key => self.mark_changed(ended.handle),
-                _ => self.table.remove(ended.handle, seq),
+                Reading::Session(session) if self.hasher.word(&session) == entry.word => {}
+                Reading::Nothing => self.table.remove(ended.handle, seq),
+                Reading::Session(_) | Reading::Busy => {
+                    // Whose the entry is, nobody can say: the new tenant may have been sent, and not be marked.
+                    self.table.remove(ended.handle, seq);
+                    self.mark_changed(ended.handle);
+                }
             }
         } else if entry.refusal().is_some() {
             self.unrefuse(ended.handle);

@@ -176,9 +176,9 @@ impl<B: PacketBuf> Engine<B> {
             Verdict::Invalid(why) => self.misfit(cx, desc, (slot, dir), entry, why, frame, io),
             Verdict::Restart => {
                 // The other node hears of the new connection when its handshake is complete.
-                self.shard.unshare(slot, entry);
                 hot.count(dir, desc.ip_len);
                 entry.store_hot(&hot, cx.now);
+                self.shard.unshare(slot, entry);
                 self.state_changed(cx, slot, entry, before, hot.state);
                 true
             }

@@ -334,9 +334,10 @@ impl Shard {
                 debug_assert!(inserted.is_ok());
             }
         }
-        self.unshare(slot, entry);
+        let ended = self.end_of(slot, entry);
         let version = self.next_version(entry.version());
         entry.create(new.keys, version, new.binding, new.path, &new.hot(), now);
+        self.tell_end(ended);
         self.timers.set(slot.0 as usize, new.next_check);
         if new.path.flags & flags::YOUNG != 0 {
             self.set_told(slot, new.of_age);
@@ -472,7 +473,7 @@ impl Shard {
 
     fn release(&mut self, slot: Slot, now: Ticks) {
         let Some(entry) = self.entries.get(slot.0 as usize) else { return };
-        self.unshare(slot, entry);
+        let ended = self.end_of(slot, entry);
         let keys = entry.keys();
         self.unindex(slot, &keys);
         let class = Class::of(keys[0].proto());
@@ -482,6 +483,7 @@ impl Shard {
         }
         self.relearned(keys[0].proto(), entry.state(), 0);
         entry.clear();
+        self.tell_end(ended);
         self.timers.clear(slot.0 as usize, now);
         self.free[self.free_len] = slot.0;
         self.free_len += 1;

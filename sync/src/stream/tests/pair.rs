@@ -280,6 +280,9 @@ mod both {
         fn waiting(&self) -> u32 {
             self.0.borrow().waiting()
         }
+        fn rounds(&mut self) -> u64 {
+            self.0.borrow_mut().rounds()
+        }
         fn read(&mut self, handle: SessionHandle) -> Reading {
             self.0.borrow_mut().read(handle)
         }

@@ -266,6 +266,91 @@ fn x_03_a_change_whose_mark_was_lost_is_found_on_the_active_node() {
     pair.assert_equal();
 }
 
+/// What waits because the window is full is on its way, however long that takes.
+#[test]
+fn x_03_changes_and_ends_that_wait_for_room_are_no_damage() {
+    let mut pair = filled(4_096, 3_000);
+    // Nothing arrives, and the link counts as up: what is under way is bounded, the rest is not read.
+    pair.channel.loss = 100;
+    let mut waited = 0;
+    for round in 0..50 {
+        for number in round * 20..round * 20 + 20 {
+            pair.nodes[0].sessions.touch(number);
+            pair.nodes[0].sessions.touch(3_000 + number);
+        }
+        (0..4).for_each(|number| assert!(pair.nodes[0].sessions.end(1_000 + round * 4 + number)));
+        pair.run(60);
+        waited += crate::stream::Source::waiting(&pair.nodes[0].sessions);
+    }
+    assert!(waited > 1_000, "only {waited} waited for long");
+    assert_eq!(damages(&pair.nodes[0].events), []);
+    pair.channel.loss = 0;
+    pair.until(5_000, settled);
+    pair.assert_equal();
+    assert_eq!(damages(&pair.nodes[0].events), []);
+}
+
+#[test]
+fn x_03_an_owner_that_stops_between_change_and_mark_is_no_damage() {
+    let mut pair = filled(4_096, 3_000);
+    pair.nodes[0].sessions.half_done = Some(vec![]);
+    (0..100).for_each(|number| assert!(pair.nodes[0].sessions.touch(number)));
+    pair.run(3_000);
+    assert_eq!(damages(&pair.nodes[0].events), []);
+    pair.nodes[0].sessions.go_on();
+    pair.until(1_000, settled);
+    pair.run(1_600);
+    pair.assert_equal();
+    assert_eq!((&pair.nodes[0].events[..], &pair.nodes[1].events[..]), (&[][..], &[][..]));
+}
+
+/// What ended is not its own successor, even if its owner has not cleared the slot yet.
+#[test]
+fn x_03_an_end_that_is_read_before_its_slot_is_cleared_is_an_end() {
+    let mut pair = filled(4_096, 3_000);
+    let source = &mut pair.nodes[0].sessions;
+    let slot = source.index[&super::table::key(7)] as usize;
+    let session = source.slots[slot].unwrap();
+    assert!(source.end(7));
+    let end = crate::stream::Source::next_ended(source).unwrap();
+    source.slots[slot] = Some(crate::record::Session { version: end.version, ..session });
+    let node = &mut pair.nodes[0];
+    assert!(node.stream.ended(&end, 0, &mut node.sessions).is_some());
+    node.sessions.slots[slot] = None;
+    pair.run(3_000);
+    assert_eq!(damages(&pair.nodes[0].events), []);
+    assert_eq!(pair.nodes[0].stream.digest().1, 2_999);
+}
+
+/// The slot of a session that ended has a new tenant, of the same bucket, that was sent before the end
+/// was read and is being written now.
+#[test]
+fn x_03_a_new_tenant_of_the_same_bucket_stays_counted() {
+    let hasher = crate::stream::hash::Hasher::new(super::pair::KEY);
+    let bucket = |number| hasher.bucket(&super::table::key(number));
+    let old = 7;
+    let new = (3_000..).find(|&number| bucket(number) == bucket(old)).unwrap();
+    for is_busy in [false, true] {
+        let mut pair = filled(4_096, 3_000);
+        let source = &mut pair.nodes[0].sessions;
+        let slot = source.index[&super::table::key(old)];
+        assert!(source.end(old));
+        let end = crate::stream::Source::next_ended(source).unwrap();
+        assert!(source.touch(new));
+        assert_eq!(source.index[&super::table::key(new)], slot);
+        pair.run(20);
+        let node = &mut pair.nodes[0];
+        if is_busy {
+            node.sessions.busy.insert(slot);
+        }
+        node.stream.ended(&end, 0, &mut node.sessions);
+        node.sessions.busy.clear();
+        pair.run(3_000);
+        assert_eq!(damages(&pair.nodes[0].events), [], "busy: {is_busy}");
+        assert_eq!(pair.nodes[0].stream.digest().1, 3_000);
+    }
+}
+
 #[test]
 fn x_03_traffic_is_no_damage() {
     let mut pair = filled(4_096, 3_000);

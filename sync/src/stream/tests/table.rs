@@ -19,6 +19,9 @@ pub struct Sessions {
     pub term: Term,
     counter: u64,
     changed: VecDeque<u32>,
+    /// The owner stopped between writing and marking: what it has to mark.
+    pub half_done: Option<Vec<u32>>,
+    rounds: u64,
     marked: HashSet<u32>,
     ended: VecDeque<Ended>,
     pub ends_lost: u64,
@@ -72,6 +75,8 @@ impl Sessions {
             term: Term::ZERO,
             counter: 1,
             changed: VecDeque::new(),
+            half_done: None,
+            rounds: 0,
             marked: HashSet::new(),
             ended: VecDeque::new(),
             ends_lost: 0,
@@ -103,6 +108,9 @@ impl Sessions {
     }
 
     fn mark(&mut self, slot: u32) {
+        if let Some(to_mark) = &mut self.half_done {
+            return to_mark.push(slot);
+        }
         if self.marked.insert(slot) {
             self.changed.push_back(slot);
         }
@@ -148,6 +156,13 @@ impl Sessions {
         self.mark(slot);
     }
 
+    /// An owner that stopped goes on.
+    pub fn go_on(&mut self) {
+        for slot in self.half_done.take().into_iter().flatten() {
+            self.mark(slot);
+        }
+    }
+
     /// A packet passes: the numbers move, and nobody is told.
     pub fn pass(&mut self, number: u32) {
         let Some(&slot) = self.index.get(&key(number)) else { return };
@@ -183,6 +198,7 @@ impl Sessions {
 
     /// The owner applies what was handed over.
     pub fn step(&mut self) {
+        self.rounds += u64::from(self.half_done.is_none());
         for _ in 0..self.speed {
             if let Some((session, tag)) = self.offers.pop_front() {
                 let applied = self.judge_offer(&session);
@@ -328,6 +344,10 @@ impl Source for Sessions {
 
     fn waiting(&self) -> u32 {
         (self.changed.len() + self.ended.len()) as u32
+    }
+
+    fn rounds(&mut self) -> u64 {
+        self.rounds
     }
 
     fn read(&mut self, handle: SessionHandle) -> Reading {

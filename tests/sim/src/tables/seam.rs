@@ -61,6 +61,11 @@ impl Source for Told {
         self.0.borrow().shards.iter().map(|shard| (shard.dirty.len() + shard.ends.len()) as u32).sum()
     }
 
+    /// Owners act in no time here: each instant is a round of its own.
+    fn rounds(&mut self) -> u64 {
+        self.0.borrow().now.0
+    }
+
     fn read(&mut self, handle: SessionHandle) -> Reading {
         self.0.borrow_mut().reading(handle)
     }

@@ -63,20 +63,30 @@ impl Shard {
 
     /// The other node is to forget the session, if it knows it: it ends, or is kept to this node.
     pub(crate) fn unshare(&mut self, slot: Slot, entry: &Entry) {
+        let ended = self.end_of(slot, entry);
+        self.tell_end(ended);
+    }
+
+    /// The end of a session that the other node knows, to be told when nobody can read the session any more:
+    /// whoever hears of an end looks who is in the slot now.
+    pub(super) fn end_of(&mut self, slot: Slot, entry: &Entry) -> Option<Ended> {
         let path = entry.path();
         if path.flags & flags::SHARED == 0 || !self.serving {
-            return;
+            return None;
         }
         let version = self.next_version(entry.version());
         entry.update(|e| {
             e.version(version);
             e.path(Path { flags: path.flags & !flags::SHARED, ..path });
         });
-        if let Some(ends) = &mut self.ends {
-            let ended = Ended { slot, key: entry.keys()[0], version, group: path.group };
-            if ends.ring.push(ended).is_err() {
-                ends.lost.store(ends.lost.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-            }
+        Some(Ended { slot, key: entry.keys()[0], version, group: path.group })
+    }
+
+    pub(super) fn tell_end(&mut self, ended: Option<Ended>) {
+        if let (Some(ends), Some(ended)) = (&mut self.ends, ended)
+            && ends.ring.push(ended).is_err()
+        {
+            ends.lost.store(ends.lost.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         }
     }
 
