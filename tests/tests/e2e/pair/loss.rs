@@ -203,7 +203,6 @@ fn b_28_heartbeats_that_are_late_by_less_than_the_limit_are_no_death() {
 }
 
 #[test]
-#[ignore = "fails now and then: the scrubber takes changes whose marks wait for room for unmarked ones"]
 fn x_03_lost_datagrams_are_not_taken_for_corrupt_sessions() {
     let mut bench = bad_link(Impairment { loss: 30.0, ..Impairment::default() });
     let _server = EchoServer::start(Host::Server, ECHO).unwrap();

@@ -136,7 +136,6 @@ fn churn_watched(length: Duration) {
 }
 
 #[test]
-#[ignore = "fails now and then: the scrubber takes a change whose mark waits to be read for an unmarked one"]
 fn x_03_sessions_that_come_and_go_are_not_taken_for_corrupt_ones() {
     churn_watched(Duration::from_secs(15));
 }
