@@ -206,6 +206,9 @@ fn b27_a_takeover_begins_within_the_configured_time_a_hundred_times() {
 fn b28_a_slow_network_within_the_limit_moves_nothing() {
     let mut setup = Setup::new(28);
     setup.membership = quick_membership(2_000);
+    // The limit: an echo that is older than the dead time gives no credit, and it is a round trip and an
+    // interval old.
+    setup.membership.misses = 4;
     setup.keys = Timing { renew_every: NEVER, ..Timing::default() };
     (setup.load.rate, setup.load.steady_every_us) = (10, 100_000);
     // What a round trip of four seconds has under way finds room in the rings.
