@@ -3,7 +3,7 @@
 use std::{thread, time::Duration};
 
 use lab::{
-    Family, Host, SyncLink,
+    Family, Host, LabOptions, PairSettings, SyncLink,
     echo::EchoServer,
     exec,
     faults::{self, Cable},
@@ -12,7 +12,7 @@ use lab::{
     stream::{StreamKind, Streams},
 };
 use serde_json::Value;
-use tests::pair::PairBench;
+use tests::pair::{Mark, PairBench};
 
 const ECHO: u16 = 7007;
 
@@ -264,4 +264,32 @@ fn s_17_status_tells_of_a_failed_link_and_how_far_a_bulk_is() {
     assert!(!seen.is_empty() && seen.windows(2).all(|two| two[0].0 <= two[1].0), "{seen:?}");
     assert!(seen.iter().all(|(done, total)| done <= total && *total > 0), "{seen:?}");
     assert!(standby.contains("syncing") && !standby.contains("standby"), "{standby:?}");
+}
+
+/// Whoever harms the copy behind the stream's back is found out: each kind of damage is named, and mended
+/// without anybody's doing.
+#[test]
+fn x_03_damage_to_the_copy_is_named_and_mended() {
+    let options = LabOptions::pair(PairSettings::default()).overlay("[pair]\ndebug-verbs = true\n");
+    let mut bench = PairBench::with(options);
+    let _server = EchoServer::start(Host::Server, ECHO).unwrap();
+    let mut open = Family::BOTH.map(|family| tests::connections(family, ECHO, 10));
+    bench.wait_equal(20);
+    bench.wait_ready(Host::A);
+    let refused = bench.operator(Host::A).run(&["debug", "damage", "drop"]).unwrap_err();
+    assert!(refused.to_string().contains("this node is active"), "{refused}");
+    // One pass of the scrubber over sessions that are as they should be.
+    thread::sleep(Duration::from_secs(2));
+    for (how, name) in [("corrupt", "changed"), ("drop", "dropped"), ("add", "added")] {
+        let mark = Mark::now();
+        bench.operator(Host::B).run(&["debug", "damage", how]).unwrap();
+        let event = bench.wait_event(Host::B, mark, "mirror_corrupt");
+        assert!(event.has("damage", name), "{event:?}");
+        bench.wait_equal(20);
+        bench.wait_ready(Host::A);
+        let verified = ask(&mut bench, Host::A, &["verify"]);
+        assert_eq!((&verified["equal"], &verified["sessions"]), (&true.into(), &20.into()), "{verified}");
+    }
+    assert_eq!(open.each_mut().map(|some| some.round(1)), [10, 10]);
+    assert_eq!(bench.roles(), ("active".into(), "standby".into()));
 }
