@@ -23,7 +23,9 @@ const BAD: Impairment =
 
 /// A pair whose only way for session sync is the bad link.
 fn bad_link(impairment: Impairment) -> PairBench {
-    let options = LabOptions::pair(PairSettings::default()).overlay("[pair]\nlan-fallback = false\n");
+    // Nothing runs out while the test runs: what is gone was lost.
+    let options = LabOptions::pair(PairSettings::default())
+        .overlay("[pair]\nlan-fallback = false\n[timeouts]\nudp-new = 7200\nudp = 7200\n");
     let bench = PairBench::with(options);
     faults::impair(SyncLink::FIRST, impairment).unwrap();
     bench
