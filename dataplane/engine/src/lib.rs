@@ -14,6 +14,8 @@
 mod atomics;
 #[cfg(not(loom))]
 pub mod counters;
+#[cfg_attr(loom, allow(dead_code))]
+mod hash;
 pub mod ids;
 #[cfg(not(loom))]
 pub mod mirror;

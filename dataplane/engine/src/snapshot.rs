@@ -1,6 +1,7 @@
 //! What a worker needs to know beside its sessions: one immutable value, published as a whole, so that
 //! policy, routes and neighbours always belong together (decision 7).
 
+use crate::hash::{FACTOR, OFFSET, fold};
 use crate::ids::{WorkerId, ZoneId};
 use crate::neighbour::NeighbourTable;
 use crate::policy::Policy;
@@ -97,8 +98,7 @@ fn filter_place(addr: Addr) -> (usize, u64) {
         }
     };
     // Neighbouring addresses differ in few bits: fold the product, whose halves depend on all of them.
-    let product = u128::from(word ^ 0xa076_1d64_78bd_642f) * 0x9e37_79b9_7f4a_7c15;
-    let hash = product as u64 ^ (product >> 64) as u64;
+    let hash = fold(word ^ OFFSET, FACTOR);
     (hash as usize >> 6 & (FILTER_WORDS - 1), 1 << (hash & 63))
 }
 

@@ -1,6 +1,7 @@
 //! The neighbour table as workers see it: an array addressed by the next hops that sessions hold, and a
 //! map from addresses for sessions that have none yet.
 
+use crate::hash::{FACTOR, OFFSET, fold};
 use crate::ids::PortId;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
@@ -190,7 +191,6 @@ impl Hasher for PlaceHasher {
 
     #[inline(always)]
     fn write_u64(&mut self, value: u64) {
-        let wide = u128::from(self.0 ^ value ^ 0x9e37_79b9_7f4a_7c15) * 0xa076_1d64_78bd_642f;
-        self.0 = wide as u64 ^ (wide >> 64) as u64;
+        self.0 = fold(self.0 ^ value ^ OFFSET, FACTOR);
     }
 }

@@ -8,6 +8,7 @@
 //! The memory is private to the worker. Everybody else addresses slots, so moves disturb nobody.
 
 use super::entry::Slot;
+use crate::hash::fold;
 use crate::track::Dir;
 use wire::FlowKey;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -52,12 +53,6 @@ impl HashKey {
         }
         KeyHash(fold(h ^ self.0[2], self.0[1]))
     }
-}
-
-#[inline(always)]
-fn fold(a: u64, b: u64) -> u64 {
-    let wide = u128::from(a) * u128::from(b);
-    wide as u64 ^ (wide >> 64) as u64
 }
 
 /// One cache line. A fingerprint of 0 marks a free lane.
