@@ -21,6 +21,7 @@ use lab::{
     demo::Operator,
     echo::Connections,
     process::{ProcessRef, Stopped},
+    stream::Streams,
 };
 
 /// How long a change may take to be seen from outside: generous, since two busy cores are all there is.
@@ -107,6 +108,15 @@ pub fn eventually<T: PartialEq + Debug>(what: &str, expected: T, mut ask: impl F
         }
         assert!(Instant::now() < deadline, "{what}: {answer:?} after {SOON:?}, expected {expected:?}");
         std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// No stream was silent for so long in a span of time.
+#[track_caller]
+pub fn never_silent(streams: &Streams, from: Instant, to: Instant, limit: Duration) {
+    for track in streams.tracks() {
+        let silence = track.longest_silence(from, to).length;
+        assert!(silence < limit, "{:?}: {silence:?}", track.kind());
     }
 }
 

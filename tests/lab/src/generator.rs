@@ -59,13 +59,23 @@ impl Generator {
 
     /// Opens sessions until a node has so many, and says how long that took.
     pub fn fill(&self, node: &Control, sessions: u32, per_second: u32) -> Result<Duration> {
+        self.fill_until(sessions, per_second, || Ok(PairView::of(&node.ask("status")?).sessions))
+    }
+
+    /// The same for whatever can tell how many sessions it has.
+    pub fn fill_until(
+        &self,
+        sessions: u32,
+        per_second: u32,
+        mut count: impl FnMut() -> Result<u64>,
+    ) -> Result<Duration> {
         let started = Instant::now();
         let mut have = 0;
         // What a full ring lost on the way is sent again; what has arrived is only refreshed.
         for _ in 0..8 {
             self.send(0..sessions, per_second);
             thread::sleep(Duration::from_millis(100));
-            have = PairView::of(&node.ask("status")?).sessions;
+            have = count()?;
             if have >= u64::from(sessions) {
                 return Ok(started.elapsed());
             }

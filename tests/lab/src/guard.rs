@@ -300,6 +300,7 @@ pub fn sweep() -> Result<()> {
         process.gone_within(Duration::from_secs(3));
     }
     netns::delete()?;
+    crate::rival::restore_limit();
     state::clear()
 }
 

@@ -198,17 +198,7 @@ struct Filled {
 
 fn fill(subject: &mut dyn Subject, generator: &Generator, sessions: u32) -> Result<Filled> {
     let (cpu, started) = (subject.sync_cpu(), Instant::now());
-    let mut have = 0;
-    for _ in 0..8 {
-        generator.send(0..sessions, OFFERED);
-        have = subject.sessions()?;
-        if have >= u64::from(sessions) {
-            break;
-        }
-    }
-    if have < u64::from(sessions) {
-        return Err(LabError::Config(format!("only {have} of {sessions} sessions came about")));
-    }
+    generator.fill_until(sessions, OFFERED, || subject.sessions())?;
     let mirrored = subject.wait_mirrored(u64::from(sessions))?;
     let took = started.elapsed().as_secs_f64();
     let reached = mirrored.min(u64::from(sessions)) as f64;

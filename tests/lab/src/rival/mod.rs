@@ -54,8 +54,6 @@ const READY: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Rival {
     nodes: Vec<RivalNode>,
-    /// The machine's own limit, which is put back.
-    old_max: Option<String>,
     options: RivalOptions,
     _lab: Lab,
 }
@@ -82,7 +80,7 @@ impl Rival {
             }
         }
         let lab = Lab::up(&LabOptions { nodes: 2, patience, ..LabOptions::default() }.without_daemon())?;
-        let mut rival = Self { nodes: Vec::new(), old_max: None, options, _lab: lab };
+        let mut rival = Self { nodes: Vec::new(), options, _lab: lab };
         for host in Host::NODES {
             let dir = Path::new(crate::state::RUN_DIR).join(format!("rival-{}", host.name()));
             fs::create_dir_all(&dir).map_err(LabError::io(format!("create {}", dir.display())))?;
@@ -91,8 +89,7 @@ impl Rival {
             rival.nodes.push(node);
         }
         // Only now is the module there for certain.
-        rival.old_max = fs::read_to_string(MAX_PATH).ok();
-        fs::write(MAX_PATH, CONNTRACK_MAX).map_err(LabError::io(format!("write {MAX_PATH}")))?;
+        raise_limit()?;
         for node in &mut rival.nodes {
             node.start()?;
             if node.host == Host::A {
@@ -192,16 +189,23 @@ impl Rival {
     }
 }
 
-impl Drop for Rival {
-    fn drop(&mut self) {
-        for node in &mut self.nodes {
-            node.programs.clear();
-            let _ = fs::remove_dir_all(&node.dir);
-        }
-        if let Some(old) = self.old_max.take() {
-            let _ = fs::write(MAX_PATH, old);
-        }
+/// Lets the kernel have more sessions, and keeps what its limit was where [`restore_limit`] finds it, also
+/// after this program was killed.
+fn raise_limit() -> Result<()> {
+    let old = fs::read_to_string(MAX_PATH).map_err(LabError::io(format!("read {MAX_PATH}")))?;
+    fs::write(kept_limit(), old).map_err(LabError::io("keep the machine's limit of sessions"))?;
+    fs::write(MAX_PATH, CONNTRACK_MAX).map_err(LabError::io(format!("write {MAX_PATH}")))
+}
+
+/// Puts the machine's own limit back, if it was raised.
+pub(crate) fn restore_limit() {
+    if let Ok(old) = fs::read_to_string(kept_limit()) {
+        let _ = fs::write(MAX_PATH, old);
     }
+}
+
+fn kept_limit() -> PathBuf {
+    Path::new(crate::state::RUN_DIR).join("nf_conntrack_max")
 }
 
 impl RivalNode {

@@ -76,10 +76,7 @@ fn b_25_a_standby_that_was_stopped_gets_only_what_it_missed() {
     bench.wait_ready(Host::A);
     bench.wait_equal(34);
     assert_eq!(tcp.wait_alive_since(Instant::now(), RECOVERY), 20);
-    for track in streams.tracks() {
-        let silence = track.longest_silence(stopped, Instant::now()).length;
-        assert!(silence < Duration::from_millis(200), "{:?}: {silence:?}", track.kind());
-    }
+    tests::never_silent(&streams, stopped, Instant::now(), Duration::from_millis(200));
     let names = bench.event_names(Host::A, mark);
     assert!(names.contains("peer_gone") && names.contains("peer_back"), "{names:?}");
     assert!(!names.contains("role_changed"), "{names:?}");
@@ -140,13 +137,7 @@ fn n_07_n_08_b_16_a_cut_sync_link_moves_sync_to_the_lan() {
     for host in Host::NODES {
         assert!(!bench.event_names(host, mark).contains("role_changed"), "{:?}", bench.events(host, mark));
     }
-    for track in streams.tracks() {
-        assert!(
-            track.longest_silence(cut, Instant::now()).length < Duration::from_millis(200),
-            "{:?}",
-            track.kind()
-        );
-    }
+    tests::never_silent(&streams, cut, Instant::now(), Duration::from_millis(200));
     for mut open in [first, second, third] {
         assert_eq!(open.round(1), 10);
     }
@@ -313,10 +304,7 @@ fn x_16_n_22_a_switchover_is_refused_until_the_bulk_is_done_and_allowed_then() {
     bench.wait_ready(Host::A);
     assert!(bench.event_names(Host::A, mark).contains("bulk_done"));
     switchover(bench.lab(), Host::A).unwrap();
-    for track in streams.tracks() {
-        let silence = track.longest_silence(began, Instant::now()).length;
-        assert!(silence < Duration::from_millis(250), "{:?}: {silence:?}", track.kind());
-    }
+    tests::never_silent(&streams, began, Instant::now(), Duration::from_millis(250));
 }
 
 /// The giver must not go on while its target does, however late it hears of it.
