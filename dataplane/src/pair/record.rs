@@ -12,32 +12,33 @@ use sync::record::{Addresses, Key, Lifetime, RuleRef, Session, State, TcpHalf, T
 use wire::{Addr, FlowKey, Proto};
 
 /// The record of a session; `None` for one that the partner is not to have.
+#[inline]
 pub fn session(view: &SessionView, now: Ticks, timeouts: &Timeouts) -> Option<Session> {
     if !view.is_replicable() {
         return None;
     }
-    let imported = Imported::of(view, now, timeouts);
-    let [forward, reply] = &imported.keys;
-    let state = match imported.state {
-        ImportedState::Tcp { conn, idle } => State::Tcp(snapshot(&conn, idle)),
-        ImportedState::Flow(state) => State::Flow(state),
+    let [forward, reply] = &view.keys;
+    let state = match view.tcp() {
+        Some((conn, idle)) => State::Tcp(snapshot(&conn, idle)),
+        None => State::Flow(view.state as u8),
     };
     Some(Session {
         key: key(forward),
         reply: (*reply != forward.reversed()).then(|| tuple(reply)),
-        version: Version(imported.version),
-        group: sync::ids::GroupId(imported.group.0),
-        rule: RuleRef { id: imported.rule.0, generation: 0 },
-        zones: imported.zones.map(|zone| zone.0),
-        remaining: Lifetime::from_ms(imported.remaining_ms.into()),
+        version: Version(view.version),
+        group: sync::ids::GroupId(view.path.group.0),
+        rule: RuleRef { id: view.binding.rule.0, generation: 0 },
+        zones: view.binding.zones.map(|zone| zone.0),
+        remaining: Lifetime::from_ms(view.remaining_ms(now, timeouts).into()),
         state,
-        two_way: imported.packets.iter().all(|packets| *packets > 0),
+        two_way: view.packets.iter().all(|packets| *packets > 0),
         age_s: None,
         counters: None,
     })
 }
 
 /// The session of a record; `None` if this release cannot track it.
+#[inline]
 pub fn imported(session: &Session) -> Option<Imported> {
     let forward = flow_key(&session.key)?;
     let reply = match &session.reply {
@@ -64,11 +65,13 @@ pub fn imported(session: &Session) -> Option<Imported> {
 }
 
 /// A flow's key on the wire.
+#[inline]
 pub fn key(flow: &FlowKey) -> Key {
     Key { tuple: tuple(flow), proto: flow.proto().0, vrf: flow.vrf() }
 }
 
 /// A flow's key from the wire.
+#[inline]
 pub fn flow_key(key: &Key) -> Option<FlowKey> {
     let (source, destination) = match key.tuple.addresses {
         Addresses::V4([source, destination]) => (Addr::V4(source), Addr::V4(destination)),
@@ -78,6 +81,7 @@ pub fn flow_key(key: &Key) -> Option<FlowKey> {
     FlowKey::new(source, destination, Proto(key.proto), sport, dport).map(|flow| flow.with_vrf(key.vrf))
 }
 
+#[inline]
 fn tuple(flow: &FlowKey) -> Tuple {
     let addresses = match (flow.src(), flow.dst()) {
         (Addr::V4(source), Addr::V4(destination)) => Addresses::V4([source, destination]),
@@ -88,6 +92,7 @@ fn tuple(flow: &FlowKey) -> Tuple {
     Tuple { addresses, ports: [flow.sport(), flow.dport()] }
 }
 
+#[inline]
 fn snapshot(conn: &TcpConn, idle: bool) -> TcpSnapshot {
     let half = |half: &Half| TcpHalf {
         end: half.end,
@@ -106,6 +111,7 @@ fn snapshot(conn: &TcpConn, idle: bool) -> TcpSnapshot {
     }
 }
 
+#[inline]
 fn conn(snapshot: &TcpSnapshot) -> TcpConn {
     let half = |half: &TcpHalf| Half {
         end: half.end,
@@ -154,7 +160,8 @@ mod tests {
                 let mut windows = if is_tcp { windows } else { [0; 4] };
                 let mut state = if is_tcp { state & !15 | tcp_state } else { state & 0xff };
                 if is_tcp && !marked {
-                    windows[3] &= 0xffff_ffff;
+                    windows[2] &= 0xffff_ffff_ffff;
+                    windows[3] &= 0xffff_ffff_ffff;
                     state |= u32::from(NO_SCALE) << 24;
                 }
                 SessionView {

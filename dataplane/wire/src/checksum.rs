@@ -162,11 +162,11 @@ pub fn ipv4_decrement_ttl(ip: &mut [u8]) -> bool {
         return false;
     }
     header[8] = ttl - 1;
-    let check = u16::from_be_bytes([header[10], header[11]]);
-    // RFC 1624 with m' = m - 0x0100, so ~m + m' = 0xfeff whatever m is.
-    let sum = u32::from(!check) + 0xfeff;
-    let check = !((sum & 0xffff) + (sum >> 16)) as u16;
-    [header[10], header[11]] = check.to_be_bytes();
+    // RFC 1624 with m' = m - 0x0100: the sum of everything else grows by 0x0100, which is 1 in the order
+    // of these machines, and the carry goes around. It never becomes 0xffff, as RFC 1141 would have it.
+    let check = u32::from(u16::from_le_bytes([header[10], header[11]])) + 1;
+    let check = check + u32::from(check >= 0xffff);
+    [header[10], header[11]] = (check as u16).to_le_bytes();
     true
 }
 

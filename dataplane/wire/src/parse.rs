@@ -1,13 +1,15 @@
 //! One pass over a frame's headers, which leaves a flat [`Desc`].
 //!
-//! This is the first thing that touches a packet, so its shape is set by the common packet: untagged
-//! Ethernet, IPv4 without options or IPv6 without extension headers, TCP or UDP. That path is one bounds
-//! check a header, then loads at fixed offsets. Everything else leaves it early for functions of its own.
+//! This is the first thing that touches a packet, so its shape is set by the common packet, which
+//! [`common`] accepts without asking what else it could be. Everything that it does not accept is parsed
+//! here from the start.
 //!
 //! What is refused here no host would send, or no router may forward: RFC 791, RFC 1812 §5.2.2 and
 //! §5.3.7, RFC 6890 (addresses), RFC 8200 §4 (extension headers), RFC 9293 §3.1, RFC 768, RFC 792,
 //! RFC 4443, RFC 4861 §7.1, RFC 826. What only a *policy* would refuse (multicast, redirects, port 0)
 //! passes: the engine decides.
+
+mod common;
 
 use crate::desc::{Desc, Kind, TcpFields};
 use crate::ipv6::{AUTHENTICATION, DEST_OPTIONS, FRAGMENT, HOP_BY_HOP, ROUTING};
@@ -44,7 +46,22 @@ pub fn parse_with(bytes: &[u8], frame_len: usize, ip_checksum_known_good: bool) 
 /// The same, into a place of the caller's: a burst's descriptors are written once, where they stay. A
 /// descriptor returned by value would be copied right behind its many narrow stores, which stalls a
 /// processor for longer than parsing takes. After an error `desc` is unspecified.
+#[inline(always)]
 pub fn parse_into(
+    desc: &mut Desc,
+    bytes: &[u8],
+    frame_len: usize,
+    ip_checksum_known_good: bool,
+) -> Result<(), ParseError> {
+    if common::parse(desc, bytes, frame_len, ip_checksum_known_good) {
+        return Ok(());
+    }
+    parse_any(desc, bytes, frame_len, ip_checksum_known_good)
+}
+
+/// Every frame: the one that says what is wrong with it, too.
+#[inline(never)]
+fn parse_any(
     desc: &mut Desc,
     bytes: &[u8],
     frame_len: usize,
@@ -66,7 +83,6 @@ pub fn parse_into(
 }
 
 /// IPv4 without options.
-#[inline(always)]
 fn ipv4(
     desc: &mut Desc,
     bytes: &[u8],
@@ -107,7 +123,6 @@ fn ipv4(
 }
 
 /// IPv6.
-#[inline(always)]
 fn ipv6(desc: &mut Desc, bytes: &[u8], frame_len: usize) -> Result<Kind, ParseError> {
     let Some(head) = bytes.first_chunk::<{ L3 + IPV6_LEN }>() else {
         return Err(split_or(bytes, frame_len, L3 + IPV6_LEN, ParseError::TooShort));
@@ -178,7 +193,6 @@ impl<'a> Packet<'a> {
 }
 
 /// TCP (RFC 9293 §3.1).
-#[inline(always)]
 fn tcp(packet: &Packet<'_>, desc: &mut Desc) -> Result<Kind, ParseError> {
     let len = packet.len();
     if len < 20 {
@@ -209,7 +223,6 @@ fn tcp(packet: &Packet<'_>, desc: &mut Desc) -> Result<Kind, ParseError> {
 }
 
 /// UDP (RFC 768). Bytes behind the UDP length are RFC 9868's surplus and allowed.
-#[inline(always)]
 fn udp(packet: &Packet<'_>, desc: &mut Desc) -> Result<Kind, ParseError> {
     let len = packet.len();
     if len < 8 {

@@ -118,6 +118,12 @@ impl NeighbourTable {
         self.places.get(hop.place()).filter(|adjacency| adjacency.generation == hop.generation())
     }
 
+    /// The same, if its MAC address is known.
+    #[inline(always)]
+    pub fn resolved(&self, hop: NextHop) -> Option<&Adjacency> {
+        self.get(hop).filter(|adjacency| adjacency.state == AdjacencyState::Resolved)
+    }
+
     /// The neighbour with this address.
     #[inline]
     pub fn find(&self, port: PortId, addr: Addr) -> Option<NextHop> {

@@ -12,12 +12,52 @@ use crate::session;
 use crate::table::{Entry, Path, Slot, flags};
 use crate::track::{self, Dir, FlowState, Segment, SynOptions, Verdict};
 use wire::buf::RxChecksum;
+use wire::parse::ETHERNET_LEN;
 use wire::{Desc, Kind, PacketBuf, checksum, tcp_flags};
 
 impl<B: PacketBuf> Engine<B> {
-    /// The common case. What is not common leaves by an outlined branch.
+    /// The common case: a session bound under this policy, a neighbour that is there, a packet that fits and
+    /// is no news to anybody. What is not common is [`uncommon`](Self::uncommon).
     #[inline(always)]
     pub(super) fn established<I: PacketIo<Buf = B>>(
+        &mut self,
+        cx: &Context<'_>,
+        lane: &Lane,
+        (slot, dir): (Slot, Dir),
+        entry: &'static Entry,
+        frame: B,
+        io: &mut I,
+    ) {
+        let desc = &lane.desc;
+        let binding = entry.binding();
+        let is_bound =
+            binding.generation == cx.snapshot.generation && binding.zones[dir.index()] == cx.port.zone;
+        let next_hop = entry.path().next_hops[dir.index()];
+        if let Some(adjacency) = cx.snapshot.neighbours.resolved(next_hop)
+            && is_bound
+            && desc.ttl > 1
+            && desc.ip_len <= adjacency.mtu
+            && !self.apart.on
+        {
+            if desc.kind == Kind::Tcp
+                && let Some(is_far) = entry.pass_segment(dir, &desc.tcp, desc.ip_len, cx.now)
+            {
+                if is_far {
+                    self.moved_far(slot);
+                }
+                return self.forward(desc, adjacency, frame, io);
+            }
+            if desc.kind == Kind::Udp && track::udp::is_settled(entry.state(), dir) {
+                entry.pass_counted(dir, desc.ip_len, cx.now);
+                return self.forward(desc, adjacency, frame, io);
+            }
+        }
+        self.uncommon(cx, lane, (slot, dir), entry, frame, io);
+    }
+
+    /// Every packet of a known session, whatever is the matter with it.
+    #[inline(never)]
+    fn uncommon<I: PacketIo<Buf = B>>(
         &mut self,
         cx: &Context<'_>,
         lane: &Lane,
@@ -40,8 +80,7 @@ impl<B: PacketBuf> Engine<B> {
         if desc.ttl <= 1 {
             return self.ttl_exceeded(cx, desc, &frame, io);
         }
-        let next_hop = entry.path().next_hops[dir.index()];
-        let adjacency = cx.snapshot.neighbours.get(next_hop).filter(|a| a.state == AdjacencyState::Resolved);
+        let adjacency = cx.snapshot.neighbours.resolved(entry.path().next_hops[dir.index()]);
         let mtu = match adjacency {
             Some(adjacency) => adjacency.mtu,
             None => {
@@ -94,35 +133,10 @@ impl<B: PacketBuf> Engine<B> {
         mut frame: B,
         io: &mut I,
     ) {
-        make_ready(&mut frame, desc);
-        set_macs(&mut frame, adjacency);
+        cut(&mut frame, desc);
+        readdress(&mut frame, desc, adjacency);
         self.counters.count(Event::Forwarded, 1);
         io.send(adjacency.port, frame);
-    }
-
-    #[inline(always)]
-    #[allow(clippy::too_many_arguments)]
-    fn track_tcp<I: PacketIo<Buf = B>>(
-        &mut self,
-        cx: &Context<'_>,
-        lane: &Lane,
-        slot: Slot,
-        dir: Dir,
-        entry: &'static Entry,
-        frame: &B,
-        io: &mut I,
-    ) -> bool {
-        let desc = &lane.desc;
-        let mut hot = entry.hot();
-        let Some(is_far) = track::tcp::track_plain(&mut hot.windows, hot.state, dir, &desc.tcp) else {
-            return self.track_control(cx, lane, slot, dir, entry, frame, io);
-        };
-        hot.count(dir, desc.ip_len);
-        entry.store_hot(&hot, cx.now);
-        if is_far {
-            self.moved_far(slot);
-        }
-        true
     }
 
     /// A connection moved so far that the other node has to hear where it is.
@@ -132,11 +146,8 @@ impl<B: PacketBuf> Engine<B> {
         self.shard.changed(slot, true);
     }
 
-    /// Everything but an ordinary segment of an established connection.
-    #[cold]
-    #[inline(never)]
     #[allow(clippy::too_many_arguments)]
-    fn track_control<I: PacketIo<Buf = B>>(
+    fn track_tcp<I: PacketIo<Buf = B>>(
         &mut self,
         cx: &Context<'_>,
         lane: &Lane,
@@ -186,7 +197,6 @@ impl<B: PacketBuf> Engine<B> {
         }
     }
 
-    #[inline(always)]
     fn track_flow(
         &mut self,
         cx: &Context<'_>,
@@ -198,7 +208,7 @@ impl<B: PacketBuf> Engine<B> {
     ) -> bool {
         let mut hot = entry.hot();
         let before = hot.state;
-        let mut state = FlowState::from_bits(hot.state as u8);
+        let mut state = FlowState::from_bits(before as u8);
         let verdict = match kind {
             Kind::Udp => track::udp::track(&mut state, dir),
             Kind::EchoRequest => track::icmp::track(&mut state, dir, track::icmp::Echo::Request),
@@ -397,15 +407,36 @@ fn mtu_towards(cx: &Context<'_>, desc: &Desc) -> u16 {
     hit.and_then(|hit| cx.snapshot.ports.get(usize::from(hit.port.0))).map_or(u16::MAX, |port| port.mtu)
 }
 
-/// TTL less one, and what lies behind the packet cut off: it would be longer than the next link takes.
-#[inline(always)]
+/// For a packet that waits: its MAC addresses are written when they are known.
 fn make_ready<B: PacketBuf>(frame: &mut B, desc: &Desc) {
+    cut(frame, desc);
+    let Some(ip) = frame.bytes_mut().get_mut(usize::from(desc.l3)..) else { return };
+    if desc.key.is_v6() {
+        checksum::ipv6_decrement_hop_limit(ip);
+    } else {
+        checksum::ipv4_decrement_ttl(ip);
+    }
+}
+
+/// Cuts off what lies behind the packet: it would be longer than the next link takes.
+#[inline(always)]
+fn cut<B: PacketBuf>(frame: &mut B, desc: &Desc) {
     let len = (usize::from(desc.l3) + usize::from(desc.ip_len)).max(SHORTEST);
     if frame.frame_len() > len {
         // Of several segments only the driver could.
         frame.set_len(len);
     }
-    let Some(ip) = frame.bytes_mut().get_mut(usize::from(desc.l3)..) else { return };
+}
+
+/// TTL less one and both MAC addresses: the IP header lies behind an untagged Ethernet header
+/// ([`wire::parse`] takes no other).
+#[inline(always)]
+fn readdress<B: PacketBuf>(frame: &mut B, desc: &Desc, adjacency: &Adjacency) {
+    let Some(head) = frame.bytes_mut().first_chunk_mut::<{ ETHERNET_LEN + 20 }>() else { return };
+    if let Some(macs) = head.first_chunk_mut() {
+        *macs = adjacency.macs;
+    }
+    let ip = &mut head[ETHERNET_LEN..];
     if desc.key.is_v6() {
         checksum::ipv6_decrement_hop_limit(ip);
     } else {

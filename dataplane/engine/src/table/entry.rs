@@ -6,7 +6,7 @@
 //!
 //! | word | contents (bit 0 on the left) |
 //! | --- | --- |
-//! | 0-3 | IPv4: word 0 the initiator's address pair, word 1 the reply's, word 2 the reply's ports, word 3 unused; IPv6: the initiator's addresses, the reply key is their reversal |
+//! | 0-3 | IPv4: word 0 the initiator's address pair, word 1 the reply's, word 2 the initiator's ports, word 3 the reply's; IPv6: the initiator's addresses, the reply key is their reversal |
 //! | 4 | key tail (ports, protocol, VRF, family: 49 bits), status (15 bits, [`IN_USE`]) |
 //! | 5 | version: counter:44, term:20 |
 //! | 6 | rule id:32, policy generation:16, initiator's zone:8, responder's zone:8 |
@@ -25,8 +25,8 @@ use crate::ids::{GroupId, RuleId, ZoneId};
 use crate::neighbour::NextHop;
 use crate::time::Ticks;
 use crate::track::{Dir, tcp};
-use wire::FlowKey;
 use wire::key::{TAIL_MASK, TAIL_V6};
+use wire::{FlowKey, TcpFields};
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
 /// Words in an entry.
@@ -37,12 +37,17 @@ const BINDING: usize = 6;
 const PATH: usize = 7;
 const SEEN: usize = 8;
 const WINDOWS: usize = 9;
+/// The first two of them by half, and the other two.
+const REACH: usize = WINDOWS;
+const SAID: usize = WINDOWS + 2;
 const BYTES: [usize; 2] = [13, 14];
 const PACKETS: usize = 15;
 
 /// Status bit in word 4: the slot holds a session.
 pub(crate) const IN_USE: u64 = 1 << 63;
 const COUNT_MASK: u64 = (1 << 48) - 1;
+/// Both ports in a key's tail.
+const PORTS: u64 = 0xffff_ffff;
 
 /// A session's place in its worker's table. Stable for the session's life.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -131,14 +136,9 @@ impl Hot {
     /// Counts a packet of `len` bytes.
     #[inline(always)]
     pub fn count(&mut self, dir: Dir, len: u16) {
-        let d = dir as usize;
-        self.bytes[d] = self.bytes[d].wrapping_add(u64::from(len)) & COUNT_MASK;
-        self.packets = match dir {
-            Dir::Initiator => {
-                (self.packets & !0xffff_ffff) | u64::from((self.packets as u32).wrapping_add(1))
-            }
-            Dir::Responder => self.packets.wrapping_add(1 << 32),
-        };
+        let bytes = &mut self.bytes[dir.index()];
+        *bytes = more_bytes(*bytes, len);
+        self.packets = one_more_packet(self.packets, dir);
     }
 }
 
@@ -158,15 +158,9 @@ impl Entry {
     pub fn matches(&self, key: &FlowKey, dir: Dir) -> bool {
         let tail = self.get(TAIL);
         if key.tail & TAIL_V6 == 0 {
-            let (pair, ports) = match dir {
-                Dir::Initiator => (self.get(0), tail & 0xffff_ffff),
-                Dir::Responder => (self.get(1), self.get(2)),
-            };
-            let rest = tail & (TAIL_MASK & !0xffff_ffff) | IN_USE & tail;
-            (pair ^ key.a[0])
-                | (ports ^ (key.tail & 0xffff_ffff))
-                | (rest ^ (key.tail & !0xffff_ffff | IN_USE))
-                == 0
+            // The words that a direction has; the family and the protocol are in the tail alone.
+            let (pair, ports) = (self.get(dir.index()), self.get(2 + dir.index()));
+            (pair ^ key.a[0]) | ((ports ^ key.tail) & PORTS) | ((tail ^ (key.tail | IN_USE)) >> 32) == 0
         } else {
             self.matches_v6(key, dir, tail)
         }
@@ -234,6 +228,7 @@ impl Entry {
     }
 
     /// The state word alone.
+    #[inline(always)]
     pub fn state(&self) -> u32 {
         (self.get(BYTES[0]) >> 48) as u32 | ((self.get(BYTES[1]) >> 48) as u32) << 16
     }
@@ -253,6 +248,38 @@ impl Entry {
         hot.state = state;
         self.store_hot(&hot, self.last_seen());
         true
+    }
+
+    /// Owner: an ordinary segment of an established connection. Tracks and counts it; true if the other
+    /// node is to hear of it. `None`, with nothing written, for everything else.
+    #[inline(always)]
+    pub fn pass_segment(&self, dir: Dir, fields: &TcpFields, len: u16, now: Ticks) -> Option<bool> {
+        let (own, peer) = (dir.index(), dir.other().index());
+        let half = |at: usize| tcp::HalfWords { reach: self.get(REACH + at), said: self.get(SAID + at) };
+        let passed = tcp::advance(half(own), half(peer), self.state(), dir, fields)?;
+        let odd = seqlock::begin(&self.words[SEEN], now.0);
+        self.set(REACH + own, passed.sender.reach);
+        self.set(SAID + own, passed.sender.said);
+        self.set(REACH + peer, passed.receiver_reach);
+        self.count(dir, len);
+        seqlock::end(&self.words[SEEN], odd);
+        Some(passed.is_far)
+    }
+
+    /// Owner: a packet that changes nothing but the counts.
+    #[inline(always)]
+    pub fn pass_counted(&self, dir: Dir, len: u16, now: Ticks) {
+        let odd = seqlock::begin(&self.words[SEEN], now.0);
+        self.count(dir, len);
+        seqlock::end(&self.words[SEEN], odd);
+    }
+
+    /// Inside a seqlock section.
+    #[inline(always)]
+    fn count(&self, dir: Dir, len: u16) {
+        let at = BYTES[0] + dir.index();
+        self.set(at, more_bytes(self.get(at), len));
+        self.set(PACKETS, one_more_packet(self.get(PACKETS), dir));
     }
 
     /// Owner: writes the per-packet half of a TCP session back.
@@ -317,8 +344,8 @@ impl Entry {
         } else {
             self.set(0, forward.a[0]);
             self.set(1, reply.a[0]);
-            self.set(2, reply.tail & 0xffff_ffff);
-            self.set(3, 0);
+            self.set(2, forward.tail & PORTS);
+            self.set(3, reply.tail & PORTS);
         }
         self.set(TAIL, forward.tail | IN_USE);
         self.set(VERSION, version);
@@ -432,6 +459,21 @@ impl SlotReader {
     }
 }
 
+/// A byte counter's word with `len` more, the state above it untouched.
+#[inline(always)]
+fn more_bytes(word: u64, len: u16) -> u64 {
+    word & !COUNT_MASK | word.wrapping_add(len.into()) & COUNT_MASK
+}
+
+/// Both packet counters; the initiator's does not carry into the responder's.
+#[inline(always)]
+fn one_more_packet(packets: u64, dir: Dir) -> u64 {
+    match dir {
+        Dir::Initiator => packets & !0xffff_ffff | u64::from((packets as u32).wrapping_add(1)),
+        Dir::Responder => packets.wrapping_add(1 << 32),
+    }
+}
+
 fn keys_of(words: &[u64; WORDS]) -> [FlowKey; 2] {
     let tail = words[TAIL] & TAIL_MASK;
     if tail & TAIL_V6 != 0 {
@@ -439,7 +481,7 @@ fn keys_of(words: &[u64; WORDS]) -> [FlowKey; 2] {
         [forward, forward.reversed()]
     } else {
         let forward = FlowKey { a: [words[0], 0, 0, 0], tail };
-        let reply = FlowKey { a: [words[1], 0, 0, 0], tail: tail & !0xffff_ffff | words[2] };
+        let reply = FlowKey { a: [words[1], 0, 0, 0], tail: tail & !PORTS | words[3] };
         [forward, reply]
     }
 }

@@ -38,7 +38,7 @@ mod window;
 mod tests;
 
 pub use options::SynOptions;
-pub(crate) use pack::{KNOWN_SHIFT, forgotten, is_relaxed, may_settle, settled, track_plain};
+pub(crate) use pack::{HalfWords, KNOWN_SHIFT, advance, forgotten, is_relaxed, may_settle, settled};
 pub use pack::{is_idle, state_of, track_packed};
 
 use wire::{TcpFields, tcp_flags};

@@ -1,20 +1,20 @@
 //! The connection as the session table keeps it: four 64-bit words and 32 bits, lower part first.
 //!
 //! ```text
-//!   word 0  end(i)          | max_end(i)
-//!   word 1  end(r)          | max_end(r)
-//!   word 2  ack(i)          | ack(r)
-//!   word 3  max_window(i) 16| max_window(r) 16 | mark
+//!   word 0  end(i) 32 | max_end(i) 32
+//!   word 1  end(r) 32 | max_end(r) 32
+//!   word 2  ack(i) 32 | max_window(i) 16 | mark, low half
+//!   word 3  ack(r) 32 | max_window(r) 16 | mark, high half
 //!   meta    state 4 | flags 12 | scale(i) 4 | scale(r) 4 | mark_scale 4 | known(i) 2 | known(r) 2
 //! ```
 //!
-//! [`track_packed`] runs the ordinary case on the words themselves, so that the hot path neither unpacks
-//! nor packs.
+//! A half has two words, so that a segment's direction chooses words and no bits inside them:
+//! [`advance`] runs the ordinary case on the words of sender and receiver as they are.
 
 use wire::{TcpFields, tcp_flags};
 
 use super::super::{Dir, Verdict};
-use super::window::{Learned, View};
+use super::window::View;
 use super::{CONTROL_MASK, Half, Known, Segment, TcpConn, TcpState, conn_flags, slow};
 
 const STATE_MASK: u32 = 0xf;
@@ -37,8 +37,8 @@ impl TcpConn {
         let words = [
             join(i.end, i.max_end),
             join(r.end, r.max_end),
-            join(i.ack, r.ack),
-            join(u32::from(i.max_window) | u32::from(r.max_window) << 16, self.mark),
+            join(i.ack, u32::from(i.max_window) | self.mark << 16),
+            join(r.ack, u32::from(r.max_window) | self.mark & HIGH_HALF),
         ];
         let meta = self.state as u32
             | (u32::from(self.flags) & FLAGS_MASK) << FLAGS_SHIFT
@@ -53,7 +53,7 @@ impl TcpConn {
     /// Back from the table's words.
     #[inline(always)]
     pub fn unpack(words: &[u64; 4], meta: u32) -> TcpConn {
-        let [(end_i, max_end_i), (end_r, max_end_r), (ack_i, ack_r), (windows, mark)] = words.map(split);
+        let [(end_i, max_end_i), (end_r, max_end_r), (ack_i, said_i), (ack_r, said_r)] = words.map(split);
         let scale = |dir: u32| (meta >> (SCALE_SHIFT + 4 * dir) & 15) as u8;
         TcpConn {
             state: state_of(meta),
@@ -63,18 +63,18 @@ impl TcpConn {
                     end: end_i,
                     max_end: max_end_i,
                     ack: ack_i,
-                    max_window: windows as u16,
+                    max_window: said_i as u16,
                     scale: scale(0),
                 },
                 Half {
                     end: end_r,
                     max_end: max_end_r,
                     ack: ack_r,
-                    max_window: (windows >> 16) as u16,
+                    max_window: said_r as u16,
                     scale: scale(1),
                 },
             ],
-            mark,
+            mark: said_i >> 16 | said_r & HIGH_HALF,
             mark_scale: (meta >> MARK_SCALE_SHIFT & 15) as u8,
             known: [Known::from_bits(meta >> KNOWN_SHIFT), Known::from_bits(meta >> (KNOWN_SHIFT + 2))],
         }
@@ -127,22 +127,55 @@ pub(crate) fn may_settle(meta: u32) -> bool {
 /// [`super::track`] on packed words, in place: the same verdict and the same result.
 #[inline(always)]
 pub fn track_packed(words: &mut [u64; 4], meta: &mut u32, dir: Dir, seg: &Segment) -> Verdict {
-    match track_plain(words, *meta, dir, &seg.fields) {
-        Some(is_far) => Verdict::Accept { changed: is_far },
+    let (own, peer) = (dir.index(), dir.other().index());
+    let sender = HalfWords { reach: words[own], said: words[2 + own] };
+    let receiver = HalfWords { reach: words[peer], said: words[2 + peer] };
+    match advance(sender, receiver, *meta, dir, &seg.fields) {
+        Some(Advance { sender, receiver_reach, is_far }) => {
+            (words[own], words[2 + own], words[peer]) = (sender.reach, sender.said, receiver_reach);
+            Verdict::Accept { changed: is_far }
+        }
         None => track_unpacked(words, meta, dir, seg),
     }
 }
 
+/// One half as it is stored.
+#[derive(Clone, Copy)]
+pub(crate) struct HalfWords {
+    /// `end` and `max_end`.
+    pub reach: u64,
+    /// `ack` and `max_window`; above them half of the mark, which stays.
+    pub said: u64,
+}
+
+/// What an ordinary segment makes of the words.
+pub(crate) struct Advance {
+    /// The sender's half.
+    pub sender: HalfWords,
+    /// The receiver's `reach`; what it said stays.
+    pub receiver_reach: u64,
+    /// The other node is to hear of it.
+    pub is_far: bool,
+}
+
 /// The ordinary case alone: a segment without control bits that fits an established connection. It is
-/// accepted; true if the other node is to hear of it. `None`, with nothing written, for everything else.
+/// accepted. `None` for everything else.
 #[inline(always)]
-pub(crate) fn track_plain(words: &mut [u64; 4], meta: u32, dir: Dir, fields: &TcpFields) -> Option<bool> {
+pub(crate) fn advance(
+    sender: HalfWords,
+    receiver: HalfWords,
+    meta: u32,
+    dir: Dir,
+    fields: &TcpFields,
+) -> Option<Advance> {
     if !is_plain(meta, fields) {
         return None;
     }
-    let learned = view(words, meta, dir).fits(fields)?;
-    learn(words, dir, &learned);
-    Some(learned.is_far)
+    let learned = view(sender, receiver, meta, dir).fits(fields)?;
+    let reach = sender.reach & !LOW | u64::from(learned.end);
+    let said = sender.said & !SAID | u64::from(learned.ack) | u64::from(learned.max_window) << 32;
+    let receiver_reach = receiver.reach & LOW | u64::from(learned.peer_max_end) << 32;
+    Some(Advance { sender: HalfWords { reach, said }, receiver_reach, is_far: learned.is_far })
 }
 
 #[cold]
@@ -159,37 +192,27 @@ fn is_plain(meta: u32, fields: &TcpFields) -> bool {
     (meta & PLAIN_MASK == TcpState::Established as u32) & (fields.flags & CONTROL_MASK == tcp_flags::ACK)
 }
 
-/// The four words as sender and receiver. Both orders lie in fixed places: shifts and rotations choose,
-/// no branch.
 #[inline(always)]
-fn view(words: &[u64; 4], meta: u32, dir: Dir) -> View {
-    let (own, peer) = (dir as usize, 1 - dir as usize);
-    let (end, max_end) = split(words[own]);
-    let (peer_end, peer_max_end) = split(words[peer]);
-    let windows = words[3] as u32;
-    let scale = |half: usize| meta >> (SCALE_SHIFT as usize + 4 * half) & 15;
+fn view(sender: HalfWords, receiver: HalfWords, meta: u32, dir: Dir) -> View {
+    let ((end, max_end), (ack, said)) = (split(sender.reach), split(sender.said));
+    let ((peer_end, peer_max_end), (_, peer_said)) = (split(receiver.reach), split(receiver.said));
+    let scale = |dir: Dir| meta >> (SCALE_SHIFT + 4 * dir as u32) & 15;
     View {
         end,
         max_end,
-        ack: (words[2] >> (32 * own)) as u32,
-        max_window: (windows >> (16 * own)) as u16,
-        scale: scale(own) as u8,
+        ack,
+        max_window: said as u16,
+        scale: scale(dir) as u8,
         peer_end,
         peer_max_end,
-        peer_window: (windows >> (16 * peer) & 0xffff) << scale(peer),
+        peer_window: (peer_said & 0xffff) << scale(dir.other()),
     }
 }
 
-#[inline(always)]
-fn learn(words: &mut [u64; 4], dir: Dir, learned: &Learned) {
-    let (own, peer) = (dir as usize, 1 - dir as usize);
-    words[own] = words[own] & !LOW | u64::from(learned.end);
-    words[peer] = words[peer] & LOW | u64::from(learned.peer_max_end) << 32;
-    words[2] = words[2] & !(LOW << (32 * own)) | u64::from(learned.ack) << (32 * own);
-    words[3] = words[3] & !(0xffff << (16 * own)) | u64::from(learned.max_window) << (16 * own);
-}
-
 const LOW: u64 = 0xffff_ffff;
+/// What a half said last: `ack` and `max_window`.
+const SAID: u64 = 0xffff_ffff_ffff;
+const HIGH_HALF: u32 = 0xffff_0000;
 
 #[inline(always)]
 fn join(low: u32, high: u32) -> u64 {
