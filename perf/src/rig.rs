@@ -213,7 +213,7 @@ impl Rig {
             partner,
         });
         Ok(Self {
-            firewall: Firewall { worker, stats },
+            firewall: Firewall { worker, stats, stopped_at: None },
             wires,
             counters,
             core,

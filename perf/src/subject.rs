@@ -32,12 +32,15 @@ pub struct Firewall {
     pub worker: Worker,
     /// Its figures.
     pub stats: Arc<WorkerStats>,
+    /// The moment that its time stands still at, so that every run of the same packets is the same; its
+    /// clocks say nothing then.
+    pub stopped_at: Option<u64>,
 }
 
 impl Subject for Firewall {
     #[inline(always)]
     fn turn(&mut self) {
-        self.worker.turn(dpdk::cycles());
+        self.worker.turn(self.stopped_at.unwrap_or_else(dpdk::cycles));
     }
 
     fn meter(&self) -> Arc<dyn Meter> {
