@@ -15,8 +15,8 @@ use crate::{
     topology::{Family, Host},
 };
 
-/// Destination ports that are used: none of those where the lab's servers listen.
-const FIRST_PORT: u32 = 20_000;
+/// The first of the destination ports that are used: none of those where the lab's servers listen.
+pub const FIRST_PORT: u32 = 20_000;
 const PORTS: u32 = 45_000;
 /// Datagrams between two looks at the clock.
 const BATCH: usize = 64;
@@ -36,6 +36,13 @@ impl Generator {
             (0..count).map(|_| UdpSocket::bind((family.client(), 0))).collect::<std::io::Result<Vec<_>>>()
         })?;
         Ok(Self { sockets: sockets.map_err(LabError::io("bind the generator's sockets"))?, family })
+    }
+
+    /// The ports of a session: the client's and the server's.
+    pub fn ports(&self, number: u32) -> Option<(u16, u16)> {
+        let socket = self.sockets.get((number / PORTS) as usize)?;
+        let to = u16::try_from(FIRST_PORT + number % PORTS).ok()?;
+        Some((socket.local_addr().ok()?.port(), to))
     }
 
     /// Sends one datagram on each of a range of sessions, so many a second at most.

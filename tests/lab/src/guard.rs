@@ -285,6 +285,8 @@ impl Drop for Lab {
 /// Ends every process of the lab and removes its namespaces and files, whoever left them. Nothing of it is
 /// an error if it is not there. The caller holds the lock, or is about to end.
 pub fn sweep() -> Result<()> {
+    // First: whatever else fails, the machine has its own limits again.
+    crate::rival::restore_limits();
     let recorded = LabState::load().into_iter().flat_map(|state| state.nodes).filter_map(|node| node.process);
     // Only the lab's programs live in the lab's namespaces: being there is proof enough.
     let living = Host::ALL.into_iter().flat_map(netns::processes);
@@ -300,7 +302,6 @@ pub fn sweep() -> Result<()> {
         process.gone_within(Duration::from_secs(3));
     }
     netns::delete()?;
-    crate::rival::restore_limit();
     state::clear()
 }
 

@@ -136,14 +136,14 @@ enum Command {
     },
     /// Measure the pair beside nftables, conntrackd and keepalived on the same cables.
     Compare {
-        /// Deaths of the active machine, for each system and size.
-        #[arg(long, default_value_t = 5)]
-        runs: u32,
+        /// Deaths of the active machine for each system, by size of the table; the last is for all further sizes.
+        #[arg(long, value_delimiter = ',', default_value = "5,5,3")]
+        runs: Vec<u32>,
         /// Sizes of the session table.
         #[arg(long, value_delimiter = ',', default_value = "1000,100000,500000")]
         sessions: Vec<u32>,
-        /// Where to draw the gaps.
-        #[arg(long)]
+        /// Where to draw the figures.
+        #[arg(long, value_name = "FILE")]
         picture: Option<PathBuf>,
         /// Close with one line of JSON.
         #[arg(long)]
@@ -372,12 +372,12 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Compare { runs, sessions, picture, json } => {
             sweep_on_signals()?;
-            let found = measure::compare::run(&Plan { sessions, runs, patience: PATIENCE })?;
+            guard::require_root()?;
+            let found = measure::compare::run(&Plan { sessions, runs, patience: PATIENCE });
             if let Some(path) = picture {
                 found.draw(&path)?;
             }
-            let is_whole = found.rows.iter().all(|row| row.faults.is_empty());
-            finish(found.table(), is_whole, json.then(|| found.to_json()))
+            finish(found.to_markdown(), found.is_whole(), json.then(|| found.to_json()))
         }
         Command::Baseline { rounds, seconds, json } => {
             sweep_on_signals()?;

@@ -88,11 +88,18 @@ impl ProcessRef {
 
     /// Processor time used so far by its threads of that name.
     pub fn thread_cpu_time(self, name: &str) -> Option<Duration> {
-        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid)).ok()?;
+        let stat =
+            |thread| cpu_time(&fs::read_to_string(format!("/proc/{}/task/{thread}/stat", self.pid)).ok()?);
+        Some(self.threads_named(name).into_iter().filter_map(stat).sum())
+    }
+
+    /// The numbers of its threads of that name.
+    pub fn threads_named(self, name: &str) -> Vec<i32> {
+        let Ok(tasks) = fs::read_dir(format!("/proc/{}/task", self.pid)) else { return Vec::new() };
         let of_name = tasks.flatten().filter(|task| {
             fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim() == name)
         });
-        Some(of_name.filter_map(|task| cpu_time(&fs::read_to_string(task.path().join("stat")).ok()?)).sum())
+        of_name.filter_map(|task| task.file_name().to_str()?.parse().ok()).collect()
     }
 
     /// Resident memory in KiB.

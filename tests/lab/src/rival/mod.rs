@@ -4,7 +4,10 @@
 //! Its nodes are the lab's namespaces with the kernel's forwarding in them. A machine's death is made of all
 //! of its programs' deaths and all of its links' going down at once.
 
+mod limits;
 mod texts;
+
+pub(crate) use limits::restore as restore_limits;
 
 use std::{
     fs,
@@ -44,11 +47,10 @@ pub struct RivalOptions {
     pub advert_ms: u32,
 }
 
-/// The kernel's limit of sessions while such a pair is up.
-const CONNTRACK_MAX: &str = "2000000";
-const MAX_PATH: &str = "/proc/sys/net/netfilter/nf_conntrack_max";
 /// How long a node may take to be there, or to have been told everything.
 const READY: Duration = Duration::from_secs(30);
+/// So long without a further session, and it counts as all that comes.
+const STILL: Duration = Duration::from_secs(8);
 
 /// A pair that is up; everything goes with this value.
 #[derive(Debug)]
@@ -89,7 +91,7 @@ impl Rival {
             rival.nodes.push(node);
         }
         // Only now is the module there for certain.
-        raise_limit()?;
+        limits::raise()?;
         for node in &mut rival.nodes {
             node.start()?;
             if node.host == Host::A {
@@ -130,11 +132,65 @@ impl Rival {
             if have != last {
                 (last, since) = (have, Instant::now());
             }
-            if have >= wanted || since.elapsed() > Duration::from_secs(5) || Instant::now() > deadline {
+            if have >= wanted || since.elapsed() > STILL || Instant::now() > deadline {
                 return Ok(have);
             }
             thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Sessions that a node's kernel has and that are looked at after a death: those of the streams, by their
+    /// port of the server, pings, and connections that are established to another port.
+    pub fn watched_sessions(&self, host: Host, udp_port: u16, tcp_port: u16) -> Result<u64> {
+        let udp = format!("-p udp --dport {udp_port}");
+        let tcp = format!("-p tcp --dport {tcp_port} --state ESTABLISHED");
+        let kinds = [
+            format!("-f ipv4 {udp}"),
+            format!("-f ipv6 {udp}"),
+            format!("-f ipv4 {tcp}"),
+            format!("-f ipv6 {tcp}"),
+            "-f ipv4 -p icmp".into(),
+            "-f ipv6 -p icmpv6".into(),
+        ];
+        let lists: String = kinds.iter().map(|kind| format!("conntrack -L {kind}; ")).collect();
+        self.count(host, &format!("{{ {lists} }} 2>/dev/null | grep -c src="))
+    }
+
+    /// The same for those that a standby holds for the other node.
+    pub fn watched_in_mirror(&self, host: Host, udp_port: u16, tcp_port: u16) -> Result<u64> {
+        match self.options.cache {
+            Cache::None => self.watched_sessions(host, udp_port, tcp_port),
+            Cache::External => {
+                let config = self.find(host)?.dir.join("conntrackd.conf");
+                let dump = format!("conntrackd -C {} -e", config.display());
+                let kinds = format!("udp .* dport={udp_port} |ESTABLISHED.* dport={tcp_port} |icmp");
+                self.count(host, &format!("{dump} | grep -cE '{kinds}'"))
+            }
+        }
+    }
+
+    fn count(&self, host: Host, line: &str) -> Result<u64> {
+        // No match is an exit code of its own, and no error.
+        let said = exec::run(exec::on(host, "sh").args(["-c", line]), READY)?.stdout;
+        said.trim().parse().map_err(|_| LabError::output("a number of sessions", &said))
+    }
+
+    /// Has the kernel forward frames that come in on a node's data ports on one processor, or on the one
+    /// where they came in.
+    pub fn steer(&self, host: Host, processor: Option<usize>) -> Result<()> {
+        let mask = processor.map_or(0, |processor| 1_u64 << processor);
+        for network in Network::BOTH {
+            let path = format!("/sys/class/net/{}/queues/rx-0/rps_cpus", network.link().node_interface);
+            exec::check(exec::on(host, "sh").args(["-c", &format!("echo {mask:x} > {path}")]), SHORT)?;
+        }
+        Ok(())
+    }
+
+    /// What the node's programs have written so far, each file by itself.
+    pub fn logs(&self, host: Host) -> Result<Vec<String>> {
+        let dir = &self.find(host)?.dir;
+        let read = |name: &str| fs::read_to_string(dir.join(name)).unwrap_or_default();
+        Ok(["conntrackd.log", "conntrackd.out", "keepalived.out"].map(read).into())
     }
 
     /// The node's machine dies now.
@@ -154,12 +210,14 @@ impl Rival {
         Ok(at)
     }
 
-    /// The node's machine comes back and has forgotten everything.
-    pub fn revive(&mut self, host: Host) -> Result<()> {
+    /// The node's machine comes back and has forgotten everything; when its programs were started.
+    pub fn revive(&mut self, host: Host) -> Result<Instant> {
         let options = self.options;
         let node = self.node(host)?;
         node.prepare(options)?;
-        node.start()
+        let started = Instant::now();
+        node.start()?;
+        Ok(started)
     }
 
     /// Calls conntrackd's command line on a node and waits for its end; how long it took.
@@ -176,36 +234,20 @@ impl Rival {
     }
 
     fn ask(&self, host: Host, options: &[&str]) -> Result<String> {
-        let node = self.nodes.iter().find(|node| node.host == host);
-        let node = node.ok_or_else(|| LabError::Config(format!("no node {}", host.name())))?;
         let mut command = exec::on(host, "conntrackd");
-        command.arg("-C").arg(node.dir.join("conntrackd.conf")).args(options);
+        command.arg("-C").arg(self.find(host)?.dir.join("conntrackd.conf")).args(options);
         Ok(exec::check(&mut command, Duration::from_secs(60))?.stdout)
+    }
+
+    fn find(&self, host: Host) -> Result<&RivalNode> {
+        let found = self.nodes.iter().find(|node| node.host == host);
+        found.ok_or_else(|| LabError::Config(format!("no node {}", host.name())))
     }
 
     fn node(&mut self, host: Host) -> Result<&mut RivalNode> {
         let found = self.nodes.iter_mut().find(|node| node.host == host);
         found.ok_or_else(|| LabError::Config(format!("no node {}", host.name())))
     }
-}
-
-/// Lets the kernel have more sessions, and keeps what its limit was where [`restore_limit`] finds it, also
-/// after this program was killed.
-fn raise_limit() -> Result<()> {
-    let old = fs::read_to_string(MAX_PATH).map_err(LabError::io(format!("read {MAX_PATH}")))?;
-    fs::write(kept_limit(), old).map_err(LabError::io("keep the machine's limit of sessions"))?;
-    fs::write(MAX_PATH, CONNTRACK_MAX).map_err(LabError::io(format!("write {MAX_PATH}")))
-}
-
-/// Puts the machine's own limit back, if it was raised.
-pub(crate) fn restore_limit() {
-    if let Ok(old) = fs::read_to_string(kept_limit()) {
-        let _ = fs::write(MAX_PATH, old);
-    }
-}
-
-fn kept_limit() -> PathBuf {
-    Path::new(crate::state::RUN_DIR).join("nf_conntrack_max")
 }
 
 impl RivalNode {

@@ -154,9 +154,16 @@ vrrp_sync_group node {{
 }
 
 /// What keepalived calls: the steps of conntrackd's own example for a pair.
+///
+/// Without an external cache one of them must go: `-t` has the kernel's table flushed a minute after a node
+/// became the backup, and there that table is the mirror. Whoever leaves it in loses all sessions at the next
+/// death after a quiet minute.
 pub(super) fn role_script(dir: &Path, options: RivalOptions) -> String {
     let dir = dir.display();
-    let commit = if options.cache == Cache::External { "call -c\n        " } else { "" };
+    let (commit, purge) = match options.cache {
+        Cache::External => ("call -c\n        ", "call -t\n        "),
+        Cache::None => ("", ""),
+    };
     format!(
         "#!/bin/sh
 call() {{ conntrackd -C {dir}/conntrackd.conf \"$1\" >>{dir}/role.log 2>&1; }}
@@ -168,14 +175,27 @@ case \"$1\" in
         call -B
         ;;
     backup)
-        call -t
-        call -n
+        {purge}call -n
         ;;
     fault)
-        call -t
+        {purge}:
         ;;
 esac
 echo \"$(date +%s.%N) $1 done\" >>{dir}/role.log
 "
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mirror_in_the_kernels_table_is_not_purged() {
+        let script = |cache| role_script(Path::new("/x"), RivalOptions { cache, advert_ms: 100 });
+        let (cached, direct) = (script(Cache::External), script(Cache::None));
+        assert!(cached.contains("call -c") && cached.contains("call -t"), "{cached}");
+        assert!(!direct.contains("call -c") && !direct.contains("call -t"), "{direct}");
+        assert!(direct.contains("call -n") && direct.contains("call -B"), "{direct}");
+    }
 }

@@ -1,0 +1,336 @@
+//! What is compared, behind one door: a pair that is filled, killed, revived and asked.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::{
+    process::{Pid, Signal},
+    thread::{CpuSet, sched_setaffinity},
+};
+
+use crate::{
+    demo::pair::wait_pair,
+    error::{LabError, Result},
+    guard::{Lab, LabOptions},
+    measure::Setting,
+    netns,
+    pair::PairSettings,
+    pairview::PairView,
+    rival::{Cache, Rival, RivalOptions, wait_for_role},
+    stream::STREAM_PORT,
+    topology::{Host, Network, SyncLink},
+};
+
+/// How long anything may take to be whole.
+const LONG: Duration = Duration::from_secs(60);
+/// Sessions that may be missing of so many without the mirror counting as incomplete: what came and went in
+/// the moment of the question.
+const SLACK_OF: u64 = 10_000;
+const SLACK: u64 = 4;
+/// How long the sessions that are looked at may be under way when all others are there.
+const WATCHED: Duration = Duration::from_secs(15);
+/// The server's port of the connections that are looked at.
+pub(super) const ECHO_PORT: u16 = 7450;
+
+/// What is compared, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum System {
+    Understudy,
+    /// Into the kernel's table at once.
+    Direct,
+    /// conntrackd's default: a cache that is committed at a takeover.
+    Cached,
+}
+
+impl System {
+    pub(super) const ALL: [System; 3] = [System::Understudy, System::Direct, System::Cached];
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            System::Understudy => "Understudy",
+            System::Direct => "conntrackd (no external cache)",
+            System::Cached => "conntrackd (external cache)",
+        }
+    }
+
+    /// Puts it up with room for so many sessions; node a is the active one.
+    pub(super) fn up(self, sessions: u32, patience: Duration) -> Result<Box<dyn Subject>> {
+        Ok(match self {
+            System::Understudy => Box::new(Own::up(sessions, patience, true)?),
+            System::Direct => Box::new(Kernel::up(Cache::None, patience)?),
+            System::Cached => Box::new(Kernel::up(Cache::External, patience)?),
+        })
+    }
+}
+
+/// How far a standby is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Mirrored {
+    /// Sessions that it lacks although nothing more comes; 0 when it is complete.
+    pub(super) missing: u64,
+    /// How long it took.
+    pub(super) took: Duration,
+}
+
+/// A pair under test; node a is the active one at first.
+pub(super) trait Subject {
+    /// Sessions on a node.
+    fn sessions(&mut self, node: Host) -> Result<u64>;
+    /// Waits until a standby was told of so many, or no more come; how many.
+    fn wait_mirrored(&mut self, standby: Host, wanted: u64) -> Result<u64>;
+    /// Processor time spent on syncing so far, on both nodes.
+    fn sync_cpu(&mut self) -> Duration;
+    /// Waits until the active node's partner is ready to take over, or as ready as it gets, and says how long
+    /// that took from a moment on.
+    fn settle(&mut self, active: Host, since: Instant) -> Result<Mirrored>;
+    /// The node's machine dies: its programs and its links; when.
+    fn kill(&mut self, node: Host) -> Result<Instant>;
+    /// It is back and has forgotten everything; when its programs were started.
+    fn revive(&mut self, node: Host) -> Result<Instant>;
+    /// How long making a mirror usable takes, where that is a step of its own.
+    fn commit(&mut self, standby: Host) -> Result<Option<Duration>>;
+    /// Keeps a node's forwarding on one processor, or lets it go again.
+    fn pin(&mut self, node: Host, processor: Option<usize>) -> Result<()>;
+    /// What warns an operator now, looked for on both nodes; `since` is a number of lines of each log.
+    fn warnings(&mut self, since: &LogPlace) -> Result<Vec<String>>;
+    /// How long the logs are.
+    fn log_place(&mut self) -> Result<LogPlace>;
+}
+
+/// Lines of each log of each node.
+pub(super) type LogPlace = Vec<usize>;
+
+/// Our own pair.
+pub(super) struct Own {
+    lab: Lab,
+}
+
+impl Own {
+    /// `fallback`: whether data ports carry the sessions when no sync link does, which is the default.
+    pub(super) fn up(sessions: u32, patience: Duration, fallback: bool) -> Result<Self> {
+        let mut options = LabOptions { patience, ..LabOptions::default() };
+        if !fallback {
+            options = options.overlay("[pair]\nlan-fallback = false\n");
+        }
+        let setting = Setting { pair: PairSettings::default(), sessions, options };
+        let mut lab = Lab::up(&setting.lab_options())?;
+        wait_pair(&mut lab, Host::A)?;
+        Ok(Self { lab })
+    }
+
+    fn view(&mut self, node: Host) -> Result<PairView> {
+        Ok(PairView::of(&self.lab.node_at(node)?.control().ask("status")?))
+    }
+
+    fn log_lines(&mut self) -> Result<Vec<Vec<String>>> {
+        Host::NODES
+            .iter()
+            .map(|node| Ok(self.lab.node_at(*node)?.log().lines().map(str::to_owned).collect()))
+            .collect()
+    }
+}
+
+impl Subject for Own {
+    fn sessions(&mut self, node: Host) -> Result<u64> {
+        Ok(self.view(node)?.sessions)
+    }
+
+    fn wait_mirrored(&mut self, standby: Host, wanted: u64) -> Result<u64> {
+        let deadline = Instant::now() + LONG;
+        loop {
+            let (active, standby) = (self.view(standby.partner())?, self.view(standby)?);
+            if (standby.sessions >= wanted && active.unprotected == 0) || Instant::now() > deadline {
+                return Ok(standby.sessions);
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Our sync cores, and all of node b: its worker does nothing but store.
+    fn sync_cpu(&mut self) -> Duration {
+        let mut of = |node| self.lab.node_at(node).ok().and_then(|node| node.process());
+        let sender = of(Host::A).and_then(|process| process.thread_cpu_time("sync-core"));
+        let receiver = of(Host::B).and_then(|process| process.cpu_time());
+        sender.unwrap_or_default() + receiver.unwrap_or_default()
+    }
+
+    fn settle(&mut self, active: Host, since: Instant) -> Result<Mirrored> {
+        wait_pair(&mut self.lab, active)?;
+        let took = since.elapsed();
+        let (has, mirror) = (self.view(active)?.sessions, self.view(active.partner())?.sessions);
+        Ok(Mirrored { missing: missing(has, mirror), took })
+    }
+
+    fn kill(&mut self, node: Host) -> Result<Instant> {
+        let process = self.lab.node_at(node)?.process();
+        let process = process.ok_or_else(|| LabError::Config(format!("{} does not run", node.name())))?;
+        let at = Instant::now();
+        links(node, "down")?;
+        process.signal(Signal::KILL);
+        Ok(at)
+    }
+
+    fn revive(&mut self, node: Host) -> Result<Instant> {
+        self.lab.node_at(node)?.stop();
+        links(node, "up")?;
+        let started = Instant::now();
+        self.lab.start(node)?;
+        Ok(started)
+    }
+
+    fn commit(&mut self, _: Host) -> Result<Option<Duration>> {
+        Ok(None)
+    }
+
+    fn pin(&mut self, node: Host, processor: Option<usize>) -> Result<()> {
+        let process = self.lab.node_at(node)?.process();
+        let process = process.ok_or_else(|| LabError::Config(format!("{} does not run", node.name())))?;
+        for thread in process.threads_named("worker-0") {
+            sched_setaffinity(Pid::from_raw(thread), &processors(processor))
+                .map_err(LabError::errno("keep a worker on a processor"))?;
+        }
+        Ok(())
+    }
+
+    fn warnings(&mut self, since: &LogPlace) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        let status = self.lab.node_at(Host::A)?.control().ask("status")?;
+        let pair = &status["pair"];
+        let said = |what: &serde_json::Value| what.as_str().unwrap_or("?").to_owned();
+        let state = said(&pair["sync"]["state"]);
+        found.push(format!("status: sync {state}, {} unprotected", pair["sync"]["unprotected"]));
+        let alarms = pair["alarms"].as_array().into_iter().flatten();
+        found.extend(alarms.map(|alarm| format!("alarm {}", said(&alarm["name"]))));
+        let logs = self.log_lines()?;
+        let fresh = logs[0].iter().skip(since[0]).filter_map(|line| line.split_once(" event=\""));
+        found.extend(fresh.filter_map(|(_, rest)| Some(format!("event {}", rest.split('"').next()?))));
+        found.dedup();
+        Ok(found)
+    }
+
+    fn log_place(&mut self) -> Result<LogPlace> {
+        Ok(self.log_lines()?.iter().map(Vec::len).collect())
+    }
+}
+
+fn links(node: Host, state: &str) -> Result<()> {
+    let data = Network::BOTH.map(|network| network.link().node_interface);
+    let all = data.into_iter().chain([SyncLink::FIRST.name()]);
+    netns::batch(node, &all.map(|link| format!("link set {link} {state}\n")).collect::<String>())
+}
+
+/// One processor, or all of them.
+pub(super) fn processors(only: Option<usize>) -> CpuSet {
+    let mut set = CpuSet::new();
+    match only {
+        Some(processor) => set.set(processor),
+        None => (0..CpuSet::MAX_CPU).for_each(|processor| set.set(processor)),
+    }
+    set
+}
+
+fn missing(has: u64, mirror: u64) -> u64 {
+    let missing = has.saturating_sub(mirror);
+    if missing <= slack(has) { 0 } else { missing }
+}
+
+const fn slack(sessions: u64) -> u64 {
+    SLACK + sessions / SLACK_OF
+}
+
+/// What comes with the distribution.
+pub(super) struct Kernel {
+    pair: Rival,
+    cache: Cache,
+}
+
+impl Kernel {
+    pub(super) fn up(cache: Cache, patience: Duration) -> Result<Self> {
+        Ok(Self { pair: Rival::up(RivalOptions { cache, advert_ms: 100 }, patience)?, cache })
+    }
+
+    fn log_lines(&self) -> Result<Vec<Vec<String>>> {
+        let logs = Host::NODES.iter().map(|node| self.pair.logs(*node)).collect::<Result<Vec<_>>>()?;
+        Ok(logs.into_iter().flatten().map(|log| log.lines().map(str::to_owned).collect()).collect())
+    }
+}
+
+impl Subject for Kernel {
+    fn sessions(&mut self, node: Host) -> Result<u64> {
+        self.pair.sessions(node)
+    }
+
+    fn wait_mirrored(&mut self, standby: Host, wanted: u64) -> Result<u64> {
+        self.pair.wait_mirrored(standby, wanted, LONG)
+    }
+
+    fn sync_cpu(&mut self) -> Duration {
+        self.pair.cpu()
+    }
+
+    /// By number first, since that is quick, and then by name: a mirror that lacks just those few that are
+    /// looked at after a death would make nonsense of it.
+    fn settle(&mut self, active: Host, since: Instant) -> Result<Mirrored> {
+        wait_for_role(active)?;
+        let standby = active.partner();
+        let wanted = self.pair.sessions(active)?;
+        let enough = wanted - slack(wanted).min(wanted);
+        let have = self.pair.wait_mirrored(standby, enough, LONG)?;
+        let mut took = since.elapsed();
+        let of_active = self.pair.watched_sessions(active, STREAM_PORT, ECHO_PORT)?;
+        let watched = || self.pair.watched_in_mirror(standby, STREAM_PORT, ECHO_PORT);
+        let deadline = Instant::now() + WATCHED;
+        let mut there = watched()?;
+        while there < of_active && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(100));
+            took = since.elapsed();
+            there = watched()?;
+        }
+        Ok(Mirrored { missing: of_active.saturating_sub(there).max(missing(wanted, have)), took })
+    }
+
+    fn kill(&mut self, node: Host) -> Result<Instant> {
+        self.pair.kill(node)
+    }
+
+    fn revive(&mut self, node: Host) -> Result<Instant> {
+        self.pair.revive(node)
+    }
+
+    fn commit(&mut self, standby: Host) -> Result<Option<Duration>> {
+        if self.cache == Cache::None {
+            return Ok(None);
+        }
+        self.settle(standby.partner(), Instant::now())?;
+        self.pair.command(standby, "-c").map(Some)
+    }
+
+    fn pin(&mut self, node: Host, processor: Option<usize>) -> Result<()> {
+        self.pair.steer(node, processor)
+    }
+
+    fn warnings(&mut self, since: &LogPlace) -> Result<Vec<String>> {
+        let logs = self.log_lines()?;
+        let fresh = logs.iter().zip(since).flat_map(|(log, since)| log.iter().skip(*since));
+        // Without moment and process, so that the same said twice is one.
+        let mut said: Vec<String> = fresh
+            .map(|line| {
+                format!(
+                    "log: {}",
+                    line.rsplit_once("(pid=").map_or(line.as_str(), |(_, rest)| {
+                        rest.split_once(") ").map_or(rest, |(_, said)| said)
+                    })
+                )
+            })
+            .collect();
+        said.sort();
+        said.dedup();
+        Ok(said)
+    }
+
+    fn log_place(&mut self) -> Result<LogPlace> {
+        Ok(self.log_lines()?.iter().map(Vec::len).collect())
+    }
+}
