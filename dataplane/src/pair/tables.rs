@@ -339,46 +339,46 @@ impl Owners {
         true
     }
 
-    /// Hands a task to the worker that owns the key; what cannot be a task is answered here.
-    fn give(&mut self, task: Option<(FlowKey, Task)>, tag: Tag) -> bool {
-        let Some((key, task)) = task else { return self.refuse(Refused::Unsupported, tag) };
-        if self.foreign && matches!(task, Task::Store(_) | Task::Adopt { .. }) {
-            return self.refuse(Refused::UnknownZone, tag);
-        }
-        let WorkerId(owner) = self.steering.owner_of(&key);
+    /// Hands a task to the worker that owns the key.
+    #[inline]
+    fn give(&mut self, key: &FlowKey, task: Task, tag: Tag) -> bool {
+        let WorkerId(owner) = self.steering.owner_of(key);
         let Some(end) = self.ends.get_mut(usize::from(owner)) else { return false };
         let taken = end.installs.push(Install { task, tag }).is_ok();
         self.moved |= taken;
         taken
     }
 
-    fn task(record: &Record) -> Option<(FlowKey, Task)> {
-        match record {
-            Record::Session(session) => {
-                let imported = record::imported(session)?;
-                Some((imported.keys[0], Task::Store(imported)))
-            }
-            Record::Delete(delete) => {
-                let key = record::flow_key(&delete.key)?;
-                Some((key, Task::Remove { key, version: delete.version.0, exact: delete.exact }))
-            }
-            Record::Mention(mention) => {
-                let key = record::flow_key(&mention.key)?;
-                Some((key, Task::Look(key)))
-            }
+    /// The same for a session of the partner's; one that cannot be taken here is answered at once.
+    #[inline]
+    fn give_session(&mut self, session: &Session, tag: Tag, task: impl FnOnce(Imported) -> Task) -> bool {
+        if self.foreign {
+            return self.refuse(Refused::UnknownZone, tag);
         }
+        let Some(imported) = record::imported(session) else { return self.refuse(Refused::Unsupported, tag) };
+        let [key, _] = imported.keys;
+        self.give(&key, task(imported), tag)
     }
 }
 
 impl Sink for Owners {
     fn hand(&mut self, record: &Record, tag: Tag) -> bool {
-        self.give(Self::task(record), tag)
+        let (key, version, exact) = match record {
+            Record::Session(session) => return self.give_session(session, tag, Task::Store),
+            Record::Delete(delete) => (&delete.key, Some(delete.version.0), delete.exact),
+            Record::Mention(mention) => (&mention.key, None, false),
+        };
+        let Some(key) = record::flow_key(key) else { return self.refuse(Refused::Unsupported, tag) };
+        let task = match version {
+            Some(version) => Task::Remove { key, version, exact },
+            None => Task::Look(key),
+        };
+        self.give(&key, task, tag)
     }
 
     fn adopt(&mut self, session: &Session, tag: Tag) -> bool {
-        let task = record::imported(session)
-            .map(|imported| (imported.keys[0], Task::Adopt { session: imported, two_way: session.two_way }));
-        self.give(task, tag)
+        let two_way = session.two_way;
+        self.give_session(session, tag, |session| Task::Adopt { session, two_way })
     }
 
     fn room(&self) -> u32 {

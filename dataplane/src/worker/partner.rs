@@ -7,10 +7,10 @@
 use super::io::WorkerIo;
 use super::mailbox::Harm;
 use crate::pair::cell::{RoleCell, WorkerCell};
-use crate::pair::tables::{Install, Task, WorkerEnd};
+use crate::pair::tables::{Task, WorkerEnd};
 use dpdk::Mbuf;
 use engine::mirror::{Adoption, AdoptionRefused, Import, ImportRefused, Removal};
-use engine::pipeline::{Burst, Engine, PacketIo};
+use engine::pipeline::{Alike, Burst, Engine, PacketIo};
 use engine::snapshot::Snapshot;
 use engine::table::Slot;
 use engine::{Imported, PortId, RoleView, RuleId, Ticks};
@@ -23,6 +23,8 @@ use wire::{FlowKey, PacketBuf};
 
 /// Records applied in a turn, at most: a bulk must not keep packets waiting.
 const APPLIED_PER_TURN: usize = 256;
+/// Records whose lines are asked for together.
+const TOGETHER: usize = 32;
 /// Slots looked at in a turn of an emptying.
 const PURGED_PER_TURN: u32 = 4096;
 
@@ -56,7 +58,7 @@ impl Partner {
 
     /// The role of this turn, and what it means for the receive queues.
     #[inline(always)]
-    pub fn follow(&mut self, engine: &mut Engine<Mbuf>, now: Ticks, micros: Micros) -> Intake {
+    pub fn follow<B: PacketBuf>(&mut self, engine: &mut Engine<B>, now: Ticks, micros: Micros) -> Intake {
         let word = RoleWord::unpack(self.role.word());
         let role = match word.role {
             Role::Active if word.forwards(micros) => RoleView::Active { term: word.term.get() },
@@ -98,7 +100,7 @@ impl Partner {
 
     /// Applies records and empties the mirror; true if there was something to do.
     #[inline(always)]
-    pub fn apply(&mut self, engine: &mut Engine<Mbuf>, snapshot: &Snapshot, now: Ticks) -> bool {
+    pub fn apply<B: PacketBuf>(&mut self, engine: &mut Engine<B>, snapshot: &Snapshot, now: Ticks) -> bool {
         let purges = self.role.purges();
         if purges != self.purged {
             if engine.purge(now, PURGED_PER_TURN) == 0 {
@@ -110,16 +112,55 @@ impl Partner {
         if self.end.installs.is_empty() {
             return false;
         }
-        for _ in 0..APPLIED_PER_TURN {
-            if self.end.outcomes.is_full() {
+        let mut alike = Alike::default();
+        for _ in 0..APPLIED_PER_TURN / TOGETHER {
+            if self.apply_some(engine, snapshot, now, &mut alike) == 0 {
                 break;
             }
-            let Ok(install) = self.end.installs.pop() else { break };
-            let applied = self.carry_out(engine, snapshot, now, &install);
-            // There is room: it was looked for, and this is the only producer.
-            let _ = self.end.outcomes.push(Outcome { tag: install.tag, applied });
         }
         true
+    }
+
+    /// Applies records whose lines in the table were all asked for before the first one needs them. Returns
+    /// how many.
+    #[inline]
+    fn apply_some<B: PacketBuf>(
+        &mut self,
+        engine: &mut Engine<B>,
+        snapshot: &Snapshot,
+        now: Ticks,
+        alike: &mut Alike,
+    ) -> usize {
+        let WorkerEnd { installs, outcomes, base } = &mut self.end;
+        // What is answered must find room.
+        let count = TOGETHER.min(installs.slots()).min(outcomes.slots());
+        let Ok(chunk) = installs.read_chunk(count) else { return 0 };
+        let (front, back) = chunk.as_slices();
+        let together = || front.iter().chain(back);
+        engine.foresee_places(count);
+        let mut hashes = [Default::default(); TOGETHER];
+        for (hashes, install) in hashes.iter_mut().zip(together()) {
+            if let Task::Store(record) = &install.task {
+                *hashes = engine.foresee(&record.keys);
+            }
+        }
+        for (hashes, install) in hashes.iter().zip(together()) {
+            if let Task::Store(_) = &install.task {
+                engine.foresee_entries(*hashes);
+            }
+        }
+        for (hashes, install) in hashes.iter().zip(together()) {
+            let applied = match &install.task {
+                Task::Store(record) => {
+                    stored(engine.import_foreseen(now, snapshot, record, *hashes, alike), *base)
+                }
+                task => carry_out(engine, snapshot, now, task, *base),
+            };
+            // There is room: it was looked for, and this is the only producer.
+            let _ = outcomes.push(Outcome { tag: install.tag, applied });
+        }
+        chunk.commit_all();
+        count
     }
 
     /// On a node that handed its role over a while ago: frames that still come for the virtual MAC address
@@ -148,45 +189,55 @@ impl Partner {
         }
         *burst = kept;
     }
+}
 
-    fn carry_out(
-        &self,
-        engine: &mut Engine<Mbuf>,
-        snapshot: &Snapshot,
-        now: Ticks,
-        install: &Install,
-    ) -> Applied {
-        let handle = |slot: Slot| SessionHandle(self.end.base + slot.0);
-        let held =
-            |slot: Slot, version: u64| Applied::Held { handle: handle(slot), version: Version(version) };
-        match &install.task {
-            Task::Store(record) => match engine.import(now, snapshot, record) {
-                Import::Stored { slot, displaced } => Applied::Installed {
-                    handle: handle(slot),
-                    displaced: displaced.map(|slot| slot.map(handle)),
-                },
-                Import::Held { slot, version } => held(slot, version),
-                Import::Refused(reason) => Applied::Refused(refused(reason)),
-            },
-            Task::Remove { key, version, exact } => match engine.remove(now, key, *version, *exact) {
-                Removal::Removed(slot) => Applied::Deleted { handle: handle(slot) },
-                Removal::Held { slot, version } => held(slot, version),
-                Removal::Absent => Applied::Absent,
-            },
-            Task::Adopt { session, two_way } => match engine.adopt(now, snapshot, session, *two_way) {
-                Adoption::Inserted(slot) | Adoption::Replaced(slot) => {
-                    Applied::Installed { handle: handle(slot), displaced: [None; 2] }
-                }
-                Adoption::Kept(slot) => held(slot, 0),
-                Adoption::Refused(AdoptionRefused::Full) => Applied::Refused(Refused::Full),
-                Adoption::Refused(AdoptionRefused::NotActive) => Applied::Refused(Refused::NotMirroring),
-                Adoption::Refused(_) => Applied::Refused(Refused::Unsupported),
-            },
-            Task::Look(key) => match engine.lookup(key) {
-                Some((slot, version)) => held(slot, version),
-                None => Applied::Absent,
-            },
-        }
+const fn handle(slot: Slot, base: u32) -> SessionHandle {
+    SessionHandle(base + slot.0)
+}
+
+const fn held(slot: Slot, version: u64, base: u32) -> Applied {
+    Applied::Held { handle: handle(slot, base), version: Version(version) }
+}
+
+#[inline]
+fn stored(import: Import, base: u32) -> Applied {
+    match import {
+        Import::Stored { slot, displaced } => Applied::Installed {
+            handle: handle(slot, base),
+            displaced: displaced.map(|slot| slot.map(|slot| handle(slot, base))),
+        },
+        Import::Held { slot, version } => held(slot, version, base),
+        Import::Refused(reason) => Applied::Refused(refused(reason)),
+    }
+}
+
+fn carry_out<B: PacketBuf>(
+    engine: &mut Engine<B>,
+    snapshot: &Snapshot,
+    now: Ticks,
+    task: &Task,
+    base: u32,
+) -> Applied {
+    match task {
+        Task::Store(record) => stored(engine.import(now, snapshot, record), base),
+        Task::Remove { key, version, exact } => match engine.remove(now, key, *version, *exact) {
+            Removal::Removed(slot) => Applied::Deleted { handle: handle(slot, base) },
+            Removal::Held { slot, version } => held(slot, version, base),
+            Removal::Absent => Applied::Absent,
+        },
+        Task::Adopt { session, two_way } => match engine.adopt(now, snapshot, session, *two_way) {
+            Adoption::Inserted(slot) | Adoption::Replaced(slot) => {
+                Applied::Installed { handle: handle(slot, base), displaced: [None; 2] }
+            }
+            Adoption::Kept(slot) => held(slot, 0, base),
+            Adoption::Refused(AdoptionRefused::Full) => Applied::Refused(Refused::Full),
+            Adoption::Refused(AdoptionRefused::NotActive) => Applied::Refused(Refused::NotMirroring),
+            Adoption::Refused(_) => Applied::Refused(Refused::Unsupported),
+        },
+        Task::Look(key) => match engine.lookup(key) {
+            Some((slot, version)) => held(slot, version, base),
+            None => Applied::Absent,
+        },
     }
 }
 

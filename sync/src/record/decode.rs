@@ -44,6 +44,47 @@ impl<'a> Runs<'a> {
     }
 }
 
+/// A run: bodies of one kind and length.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Whole<'a> {
+    pub kind: u8,
+    pub count: u8,
+    length: usize,
+    bodies: &'a [u8],
+}
+
+impl<'a> Whole<'a> {
+    /// The bodies.
+    pub fn bodies(&self) -> impl Iterator<Item = Run<'a>> + use<'a> {
+        let Whole { kind, count, length, bodies } = *self;
+        // Bodies of no length are bodies, too.
+        (0..usize::from(count)).map_while(move |at| {
+            let body = bodies.get(at * length..(at + 1) * length)?;
+            Some(Run { kind, body })
+        })
+    }
+}
+
+/// Walks over the runs in a datagram as wholes: `None` in place of one that is torn, and nothing behind it.
+pub(crate) fn wholes(bytes: &[u8]) -> impl Iterator<Item = Option<Whole<'_>>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let Some(([kind, length, count], bodies)) = std::mem::take(&mut rest).split_first_chunk::<RUN_HEAD>()
+        else {
+            return Some(None);
+        };
+        let length = usize::from(*length);
+        let Some((bodies, behind)) = bodies.split_at_checked(length * usize::from(*count)) else {
+            return Some(None);
+        };
+        rest = behind;
+        Some(Some(Whole { kind: *kind, count: *count, length, bodies }))
+    })
+}
+
 impl<'a> Iterator for Runs<'a> {
     type Item = Run<'a>;
 

@@ -2,7 +2,9 @@
 
 use zerocopy::{Immutable, IntoBytes};
 
-use super::layout::{Bound, Counted, Exact, Flow, Head, MAX_BODY, Mark, Tcp, Tuple4, Tuple6, bits, to_48};
+use super::layout::{
+    Bound, Connection4, Counted, Exact, Flow, Head, MAX_BODY, Mark, Tcp, Tuple4, Tuple6, bits, to_48,
+};
 use super::{Addresses, Key, Lifetime, Record, Session, State, TCP, TcpSnapshot, Tuple, kinds};
 use crate::ids::{GroupId, Term, Version};
 
@@ -41,31 +43,78 @@ impl<'b> RecordWriter<'b> {
     /// Appends a record. False if it does not fit: the datagram is full.
     #[must_use]
     pub fn push(&mut self, record: &Record) -> bool {
-        let mut body = Body::new();
-        let kind = body.record(record, &self.shared);
-        self.push_raw(kind, body.bytes())
+        self.place(|body, shared| body.record(record, shared))
+    }
+
+    /// Appends a session. False if it does not fit: the datagram is full.
+    #[must_use]
+    pub fn push_session(&mut self, session: &Session) -> bool {
+        self.place(|body, shared| body.session(session, shared))
+    }
+
+    /// Appends the body that `write` makes where it will stand, as long as there is room for any; only at the
+    /// end of a datagram is it made elsewhere first.
+    #[inline(always)]
+    fn place(&mut self, write: impl FnOnce(&mut Body<'_>, &Shared) -> u8) -> bool {
+        // Most bodies continue the run that is open.
+        let at = self.used + if self.run.is_some() { 0 } else { RUN_HEAD };
+        let room = self.buf.get_mut(at..).and_then(|room| room.first_chunk_mut::<{ MAX_BODY + RUN_HEAD }>());
+        let Some(room) = room.and_then(|room| room.first_chunk_mut()) else {
+            let mut room = [0; MAX_BODY];
+            let mut body = Body { bytes: &mut room, len: 0 };
+            let kind = write(&mut body, &self.shared);
+            let len = body.len;
+            return self.push_raw(kind, &room[..len]);
+        };
+        let mut body = Body { bytes: room, len: 0 };
+        let kind = write(&mut body, &self.shared);
+        let len = body.len;
+        // No body is longer than a run can say: see the layout.
+        let length = len as u8;
+        if !self.continues(kind, length) {
+            if at == self.used {
+                self.buf.copy_within(at..at + len, at + RUN_HEAD);
+            }
+            self.buf[self.used..self.used + RUN_HEAD].copy_from_slice(&[kind, length, 0]);
+            self.run = Some(self.used);
+            self.used += RUN_HEAD;
+        }
+        self.count(len);
+        true
+    }
+
+    /// Whether a body of this kind and length goes into the run that is open.
+    #[inline(always)]
+    fn continues(&self, kind: u8, length: u8) -> bool {
+        let head = self.run.and_then(|at| self.buf.get(at..));
+        matches!(head, Some([k, l, n, ..]) if *k == kind && *l == length && *n < u8::MAX)
+    }
+
+    /// A body of this length was appended to the run that is open.
+    #[inline(always)]
+    fn count(&mut self, len: usize) {
+        if let Some(count) = self.run.and_then(|at| self.buf.get_mut(at + 2)) {
+            *count += 1;
+        }
+        self.used += len;
+        self.records += 1;
     }
 
     /// Appends the body of any kind: for messages that are not records. False if it does not fit.
     #[must_use]
     pub fn push_raw(&mut self, kind: u8, body: &[u8]) -> bool {
         let Ok(length) = u8::try_from(body.len()) else { return false };
-        let open = self.run.filter(|&at| {
-            matches!(self.buf.get(at..), Some([k, l, n, ..]) if *k == kind && *l == length && *n < u8::MAX)
-        });
-        let head = if open.is_some() { 0 } else { RUN_HEAD };
+        let open = self.continues(kind, length);
+        let head = if open { 0 } else { RUN_HEAD };
         let end = self.used + head + body.len();
         let Some(space) = self.buf.get_mut(self.used..end) else { return false };
-        if open.is_none() {
+        space[head..].copy_from_slice(body);
+        if !open {
             space[..RUN_HEAD].copy_from_slice(&[kind, length, 0]);
             self.run = Some(self.used);
+            self.used += RUN_HEAD;
         }
-        space[head..].copy_from_slice(body);
-        if let Some(count) = self.run.and_then(|at| self.buf.get_mut(at + 2)) {
-            *count += 1;
-        }
-        self.used = end;
-        self.records += 1;
+        self.count(body.len());
         true
     }
 
@@ -90,14 +139,15 @@ impl<'b> RecordWriter<'b> {
 
 /// The bytes over which a record's digest goes (decision 23): its kind and body as if nothing were shared,
 /// without what differs between two correct tables (remaining time, age, counters).
-pub struct Canonical(Body);
+pub struct Canonical {
+    bytes: [u8; MAX_BODY + 1],
+    len: usize,
+}
 
 impl Canonical {
     /// Of a record.
     #[must_use]
     pub fn of(record: &Record) -> Self {
-        let mut body = Body::new();
-        body.put(&[0_u8]);
         let steady = match record {
             Record::Session(session) => Record::Session(Session {
                 remaining: Lifetime::default(),
@@ -108,33 +158,32 @@ impl Canonical {
             }),
             other => *other,
         };
-        body.bytes[0] = body.record(&steady, &Shared::default());
-        Self(body)
+        let mut bytes = [0; MAX_BODY + 1];
+        let mut len = 0;
+        if let Some((kind, room)) = bytes.split_first_mut()
+            && let Some(room) = room.first_chunk_mut()
+        {
+            let mut body = Body { bytes: room, len: 0 };
+            *kind = body.record(&steady, &Shared::default());
+            len = 1 + body.len;
+        }
+        Self { bytes, len }
     }
 
     /// The bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
-        self.0.bytes()
+        &self.bytes[..self.len]
     }
 }
 
-/// A record's body under construction; [`MAX_BODY`] is room for every combination of parts,
-/// one more byte for the kind of a [`Canonical`].
-struct Body {
-    bytes: [u8; MAX_BODY + 1],
+/// A record's body under construction; [`MAX_BODY`] is room for every combination of parts.
+struct Body<'b> {
+    bytes: &'b mut [u8; MAX_BODY],
     len: usize,
 }
 
-impl Body {
-    fn new() -> Self {
-        Self { bytes: [0; MAX_BODY + 1], len: 0 }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-
+impl Body<'_> {
     #[inline(always)]
     fn put<T: IntoBytes + Immutable + ?Sized>(&mut self, part: &T) {
         let part = part.as_bytes();
@@ -143,7 +192,13 @@ impl Body {
     }
 
     fn head(&mut self, flags: u16, version: Version) {
-        self.put(&Head { flags: flags.into(), counter: to_48(version.counter()) });
+        self.put(&head(flags, version));
+    }
+
+    fn front(&mut self, flags: u16, session: &Session, bound: &Bound) {
+        self.head(flags, session.version);
+        self.tuple(&session.key.tuple);
+        self.put(bound);
     }
 
     fn tuple(&mut self, tuple: &Tuple) {
@@ -181,7 +236,8 @@ impl Body {
 
     fn session(&mut self, session: &Session, shared: &Shared) -> u8 {
         let key = &session.key;
-        let reply = session.reply.filter(|r| r.addresses.is_v6() == key.tuple.addresses.is_v6());
+        let same_family = |reply: &&Tuple| reply.addresses.is_v6() == key.tuple.addresses.is_v6();
+        let reply = session.reply.as_ref().filter(same_family);
         let mut flags = common_flags(key, session.version, session.group, shared)
             | flag(reply.is_some(), bits::REPLY)
             | flag(session.rule.generation != shared.generation, bits::GENERATION)
@@ -198,28 +254,40 @@ impl Body {
                 | flag(tcp.mark.is_some(), bits::MARK)
                 | flag(tcp.idle, bits::PRECISE);
         }
-        self.head(flags, session.version);
-        self.tuple(&key.tuple);
-        self.put(&Bound {
+        let bound = Bound {
             rule: session.rule.id.into(),
             zones: session.zones,
             remaining: session.remaining.to_wire().into(),
-        });
-        let kind = match session.state {
-            State::Tcp(tcp) => {
-                self.put(&tcp_part(&tcp, distances.unwrap_or_default()));
+        };
+        let kind = match (&session.state, key.tuple.addresses) {
+            (State::Tcp(tcp), Addresses::V4(addresses)) => {
+                // What most records are, in one piece.
+                let tuple = Tuple4 { addresses, ports: key.tuple.ports.map(Into::into) };
+                let (head, tcp) =
+                    (head(flags, session.version), tcp_part(tcp, distances.unwrap_or_default()));
+                self.put(&Connection4 { head, tuple, bound, tcp });
                 kinds::TCP
             }
-            State::Flow(state) => {
-                self.put(&Flow { proto: key.proto, state });
+            (State::Tcp(tcp), Addresses::V6(_)) => {
+                self.front(flags, session, &bound);
+                self.put(&tcp_part(tcp, distances.unwrap_or_default()));
+                kinds::TCP
+            }
+            (State::Flow(state), _) => {
+                self.front(flags, session, &bound);
+                self.put(&Flow { proto: key.proto, state: *state });
                 kinds::FLOW
             }
         };
-        if let Some(reply) = &reply {
+        if let Some(reply) = reply {
             self.tuple(reply);
         }
-        self.common_parts(flags, key, session.version, session.group, Some(session.rule.generation));
-        self.session_parts(flags, session, tcp);
+        if flags & (bits::TERM | bits::GENERATION | bits::GROUP | bits::VRF) != 0 {
+            self.common_parts(flags, key, session.version, session.group, Some(session.rule.generation));
+        }
+        if flags & (bits::EXACT | bits::MARK | bits::AGE | bits::COUNTERS) != 0 {
+            self.session_parts(flags, session, tcp);
+        }
         kind
     }
 
@@ -288,20 +356,23 @@ struct Distances {
 }
 
 fn distances(tcp: &TcpSnapshot) -> Option<Distances> {
-    let mut found = Distances::default();
-    for (own, peer) in [(0, 1), (1, 0)] {
-        let (half, other) = (&tcp.halves[own], &tcp.halves[peer]);
-        let scale = u32::from(other.scale & 15);
-        let room = half.max_end.wrapping_sub(other.ack);
-        if room & ((1 << scale) - 1) != 0 {
-            return None;
-        }
-        found.room[own] = u16::try_from(room >> scale).ok()?;
-        found.lag[own] = u16::try_from(other.end.wrapping_sub(half.ack)).ok()?;
-    }
-    Some(found)
+    let [i, r] = &tcp.halves;
+    let scales = [r, i].map(|other| u32::from(other.scale & 15));
+    let rooms = [i.max_end.wrapping_sub(r.ack), r.max_end.wrapping_sub(i.ack)];
+    let lags = [r.end.wrapping_sub(i.ack), i.end.wrapping_sub(r.ack)];
+    let units = [rooms[0] >> scales[0], rooms[1] >> scales[1]];
+    let rounded = rooms[0] ^ units[0] << scales[0] | rooms[1] ^ units[1] << scales[1];
+    let large = (units[0] | units[1] | lags[0] | lags[1]) >> u16::BITS;
+    let fits = rounded | large == 0;
+    fits.then_some(Distances { room: units.map(|unit| unit as u16), lag: lags.map(|lag| lag as u16) })
 }
 
+#[inline(always)]
+fn head(flags: u16, version: Version) -> Head {
+    Head { flags: flags.into(), counter: to_48(version.counter()) }
+}
+
+#[inline(always)]
 fn tcp_part(tcp: &TcpSnapshot, distances: Distances) -> Tcp {
     let [i, r] = &tcp.halves;
     Tcp {

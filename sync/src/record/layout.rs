@@ -84,6 +84,16 @@ pub struct Tcp {
     pub max_window: [U16; 2],
 }
 
+/// The parts of an IPv4 TCP session, one behind the other.
+#[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+pub struct Connection4 {
+    pub head: Head,
+    pub tuple: Tuple4,
+    pub bound: Bound,
+    pub tcp: Tcp,
+}
+
 /// Behind [`Bound`] in a session of another protocol.
 #[derive(Clone, Copy, FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -117,7 +127,7 @@ pub struct Counted {
 }
 
 const FIXED_V4: usize = size_of::<Head>() + size_of::<Tuple4>() + size_of::<Bound>();
-const _: () = assert!(FIXED_V4 + size_of::<Tcp>() == 51);
+const _: () = assert!(FIXED_V4 + size_of::<Tcp>() == 51 && size_of::<Connection4>() == 51);
 const _: () = assert!(FIXED_V4 + size_of::<Flow>() == 30);
 
 /// The longest record that this release writes.

@@ -25,6 +25,7 @@ mod encode;
 mod layout;
 mod lifetime;
 
+pub(crate) use decode::wholes;
 pub use decode::{Records, Run, Runs, Skipped};
 pub use encode::{Canonical, RecordWriter, Shared};
 pub use lifetime::Lifetime;

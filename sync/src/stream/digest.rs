@@ -20,7 +20,8 @@ pub(super) struct Entry {
     /// The low bits of the datagram that carried it last.
     pub seq: u16,
     state: State,
-    settled: bool,
+    /// Of the table when this was written: what is of an earlier one is empty.
+    life: u8,
 }
 
 const _: () = assert!(size_of::<Entry>() == 16);
@@ -31,21 +32,23 @@ enum State {
     #[default]
     Empty,
     Present,
+    /// The scrubber has seen it in memory as it is here.
+    Settled,
     Refused,
 }
 
 impl Entry {
     pub const fn present(word: u64, check: u32, seq: u64) -> Self {
-        Self { word, check, seq: seq as u16, state: State::Present, settled: false }
+        Self { word, check, seq: seq as u16, state: State::Present, life: 0 }
     }
 
     /// The partner could not take it, for this reason.
     pub const fn refused(reason: u8) -> Self {
-        Self { word: reason as u64, check: 0, seq: 0, state: State::Refused, settled: false }
+        Self { word: reason as u64, check: 0, seq: 0, state: State::Refused, life: 0 }
     }
 
     pub const fn is_present(&self) -> bool {
-        matches!(self.state, State::Present)
+        matches!(self.state, State::Present | State::Settled)
     }
 
     /// Why it was refused.
@@ -55,11 +58,12 @@ impl Entry {
 
     /// The scrubber has seen it in memory as it is here.
     pub const fn is_settled(&self) -> bool {
-        self.settled
+        matches!(self.state, State::Settled)
     }
 
+    /// A present one is as the scrubber has seen it.
     pub const fn settle(&mut self, check: u32) {
-        (self.check, self.settled) = (check, true);
+        (self.check, self.state) = (check, State::Settled);
     }
 }
 
@@ -72,11 +76,27 @@ pub(super) struct Bucket {
     pub last: u64,
 }
 
+/// A change of a bucket.
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    bucket: u16,
+    by: u64,
+    seq: u64,
+}
+
+/// Changes that are made together: one after another each would wait for memory, since the buckets that
+/// records change have no order.
+const TOGETHER: usize = 128;
+
 /// All handles and buckets of a node, in one of the two roles.
 #[derive(Clone, Debug)]
 pub(super) struct Table {
     entries: Vec<Entry>,
+    /// Without `changes`.
     buckets: Vec<Bucket>,
+    changes: Vec<Change>,
+    /// Grows with each reset, which could not wait for all entries to be written.
+    life: u8,
     sum: u64,
     present: u32,
 }
@@ -86,6 +106,8 @@ impl Table {
         Self {
             entries: vec![Entry::default(); handles as usize],
             buckets: vec![Bucket::default(); BUCKETS],
+            changes: Vec::with_capacity(TOGETHER),
+            life: 0,
             sum: 0,
             present: 0,
         }
@@ -95,10 +117,14 @@ impl Table {
         self.entries.len() as u32
     }
 
-    /// Forgets everything.
+    /// Forgets everything, in a time that does not grow with the table: a takeover waits for it.
     pub fn reset(&mut self) {
-        self.entries.fill(Entry::default());
+        self.life = self.life.wrapping_add(1);
+        if self.life == 0 {
+            self.entries.fill(Entry::default());
+        }
         self.buckets.fill(Bucket::default());
+        self.changes.clear();
         (self.sum, self.present) = (0, 0);
     }
 
@@ -109,18 +135,21 @@ impl Table {
 
     #[inline]
     pub fn entry(&self, handle: SessionHandle) -> Entry {
-        self.entries.get(handle.0 as usize).copied().unwrap_or_default()
+        let entry = self.entries.get(handle.0 as usize);
+        entry.filter(|entry| entry.life == self.life).copied().unwrap_or_default()
     }
 
+    /// An entry that is not empty.
     pub fn entry_mut(&mut self, handle: SessionHandle) -> Option<&mut Entry> {
-        self.entries.get_mut(handle.0 as usize)
+        let entry = self.entries.get_mut(handle.0 as usize)?;
+        (entry.life == self.life && entry.state != State::Empty).then_some(entry)
     }
 
     /// Puts an entry into a handle's place; the bucket of what it replaces is touched too.
     pub fn set(&mut self, handle: SessionHandle, entry: Entry, seq: u64) {
         let Some(place) = self.entries.get_mut(handle.0 as usize) else { return };
-        let old = std::mem::replace(place, entry);
-        if old.is_present() {
+        let old = std::mem::replace(place, Entry { life: self.life, ..entry });
+        if old.is_present() && old.life == self.life {
             self.weigh(old.word, 0_u64.wrapping_sub(old.word), seq);
             self.present -= 1;
         }
@@ -135,30 +164,48 @@ impl Table {
         self.set(handle, Entry::default(), seq);
     }
 
+    #[inline]
     fn weigh(&mut self, word: u64, change: u64, seq: u64) {
         self.sum = self.sum.wrapping_add(change);
-        let bucket = &mut self.buckets[usize::from(bucket_of(word))];
-        bucket.sum = bucket.sum.wrapping_add(change);
-        bucket.last = bucket.last.max(seq);
+        self.change(Change { bucket: bucket_of(word), by: change, seq });
+    }
+
+    #[inline]
+    fn change(&mut self, change: Change) {
+        self.changes.push(change);
+        if self.changes.len() == TOGETHER {
+            self.settle_buckets();
+        }
+    }
+
+    /// Makes the changes that wait.
+    fn settle_buckets(&mut self) {
+        for change in self.changes.drain(..) {
+            let bucket = &mut self.buckets[usize::from(change.bucket)];
+            bucket.sum = bucket.sum.wrapping_add(change.by);
+            bucket.last = bucket.last.max(change.seq);
+        }
     }
 
     /// A bucket was touched by something that changes no weight.
     pub fn touch(&mut self, bucket: u16, seq: u64) {
-        let bucket = &mut self.buckets[usize::from(bucket)];
-        bucket.last = bucket.last.max(seq);
+        self.change(Change { bucket, by: 0, seq });
     }
 
     /// A new sequence space: nothing is newer than anything in it.
     pub fn forget_sequence(&mut self) {
+        self.settle_buckets();
         self.buckets.iter_mut().for_each(|bucket| bucket.last = 0);
     }
 
-    pub fn bucket(&self, bucket: u16) -> Bucket {
+    pub fn bucket(&mut self, bucket: u16) -> Bucket {
+        self.settle_buckets();
         self.buckets[usize::from(bucket)]
     }
 
     /// The sum over a group of buckets.
-    pub fn group(&self, group: u8) -> Bucket {
+    pub fn group(&mut self, group: u8) -> Bucket {
+        self.settle_buckets();
         let first = usize::from(group) * GROUP;
         let buckets = &self.buckets[first..first + GROUP];
         buckets.iter().fold(Bucket::default(), |sum, bucket| Bucket {
@@ -190,5 +237,23 @@ mod tests {
         table.remove(SessionHandle(1), 14);
         assert_eq!(table.total(), (0, 0));
         assert_eq!(table.group(1).sum, 0);
+    }
+
+    #[test]
+    fn a_reset_forgets_everything_however_often() {
+        let mut table = Table::new(2);
+        let handle = SessionHandle(1);
+        for round in 0..600_u64 {
+            assert_eq!((table.entry(handle), table.total()), (Entry::default(), (0, 0)), "round {round}");
+            assert!(table.entry_mut(handle).is_none());
+            assert_eq!(table.bucket(3).sum, 0);
+            table.set(handle, Entry::present(3 << 48 | 1, 0, round), round);
+            assert_eq!((table.total().1, table.bucket(3).sum), (1, 3 << 48 | 1));
+            if let Some(entry) = table.entry_mut(handle) {
+                entry.settle(9);
+            }
+            assert!(table.entry(handle).is_settled() && table.entry(handle).is_present());
+            table.reset();
+        }
     }
 }

@@ -45,6 +45,9 @@ impl Marks {
 
     /// Removes a number; false if it was not there.
     pub fn clear(&mut self, at: u32) -> bool {
+        if self.len == 0 {
+            return false;
+        }
         let word_at = at as usize / 64;
         let Some(word) = self.words.get_mut(word_at) else { return false };
         let bit = 1 << (at % 64);

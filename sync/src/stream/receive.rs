@@ -11,7 +11,7 @@ use super::{Config, Event, Role, Sink, Source, Stream};
 use crate::datagram::{Ack, Malformed, Prefix};
 use crate::ids::{Micros, Seq};
 use crate::membership::Mirror;
-use crate::record::{Record, RecordWriter, Runs, kinds};
+use crate::record::{Record, RecordWriter, kinds, wholes};
 
 /// Records in a datagram, at most: what a jumbo frame could carry of the shortest.
 const MAX_RECORDS: u32 = 1_024;
@@ -318,10 +318,9 @@ impl Stream {
     ) -> Option<u16> {
         let seq = prefix.seq.0;
         let (mut handed, mut index) = (0, 0_u16);
-        for run in Runs::new(bytes) {
-            if !(kinds::TCP..=kinds::DELETE).contains(&run.kind) {
-                continue;
-            }
+        let of_sessions =
+            wholes(bytes).flatten().filter(|run| (kinds::TCP..=kinds::DELETE).contains(&run.kind));
+        for run in of_sessions.flat_map(|run| run.bodies()) {
             let Some(record) = Record::decode(run, &prefix.shared) else {
                 self.counters.skipped += 1;
                 index += u16::from(run.kind != kinds::DELETE);
@@ -357,7 +356,8 @@ impl Stream {
     }
 
     fn control(&mut self, seq: u64, bytes: &[u8]) {
-        for run in Runs::new(bytes).filter(|run| run.kind >= kinds::FIRST_OTHER) {
+        let others = wholes(bytes).flatten().filter(|run| run.kind >= kinds::FIRST_OTHER);
+        for run in others.flat_map(|run| run.bodies()) {
             match run.kind {
                 kind::MARK => {
                     if let Some(mark) = Mark::read(run.body).filter(|_| seq > self.follow.marked_at) {
@@ -424,13 +424,14 @@ impl Stream {
 /// How many records and how many deletes a datagram has.
 fn survey(bytes: &[u8]) -> Result<(u32, u32), Malformed> {
     let (mut records, mut deletes) = (0, 0);
-    let mut runs = Runs::new(bytes);
-    for run in &mut runs {
-        records += u32::from(run.kind < kinds::FIRST_OTHER);
-        deletes += u32::from(run.kind == kinds::DELETE);
+    for run in wholes(bytes) {
+        let run = run.ok_or(Malformed)?;
+        let count = u32::from(run.count);
+        records += if run.kind < kinds::FIRST_OTHER { count } else { 0 };
+        deletes += if run.kind == kinds::DELETE { count } else { 0 };
         if records > MAX_RECORDS {
             return Err(Malformed);
         }
     }
-    if runs.is_torn() { Err(Malformed) } else { Ok((records, deletes)) }
+    Ok((records, deletes))
 }

@@ -295,7 +295,9 @@ impl Stream {
             return Emitted::Full;
         }
         draft.readings = draft.readings.saturating_sub(1);
-        let session = match source.read(handle) {
+        // Looked at where it lies: it is too large to be moved without need.
+        let reading = source.read(handle);
+        let session = match &reading {
             Reading::Session(session) if session.group == self.config.group => session,
             Reading::Session(_) | Reading::Nothing => {
                 self.unrefuse(handle);
@@ -313,7 +315,7 @@ impl Stream {
             }
         };
         self.lead.generation = session.rule.generation;
-        let word = self.hasher.word(&session);
+        let word = self.hasher.word(session);
         let entry = self.table.entry(handle);
         let changed = matches!(cause, Cause::New | Cause::Refresh);
         if changed && entry.is_present() && entry.word == word {
@@ -325,7 +327,7 @@ impl Stream {
             return Emitted::Skipped;
         }
         let before = draft.writer.len();
-        if !draft.writer.push(&Record::Session(session)) {
+        if !draft.writer.push_session(session) {
             return Emitted::Full;
         }
         draft.records -= 1;

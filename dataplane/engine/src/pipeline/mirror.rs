@@ -5,14 +5,15 @@ use super::Notice;
 use super::engine::Engine;
 use super::open::way_to;
 use crate::counters::Event;
-use crate::ids::PortId;
+use crate::ids::{PortId, RuleId, ZoneId};
 use crate::mirror::{Import, ImportRefused, Imported, Removal};
 use crate::neighbour::NextHop;
 use crate::policy::Action;
 use crate::role::RoleView;
+use crate::routes::RouteHit;
 use crate::session;
 use crate::snapshot::Snapshot;
-use crate::table::{Adopted, Binding, Entry, Hot, Path, Slot, flags};
+use crate::table::{Adopted, Binding, Entry, Hot, KeyHash, Path, Slot, flags};
 use crate::time::Ticks;
 use crate::track::Dir;
 use wire::{Addr, FlowKey, PacketBuf};
@@ -46,6 +47,61 @@ impl RecentlyWanted {
         }
         self.next = (self.next + 1) % self.last.len();
         true
+    }
+}
+
+/// What records that are stored one after another mostly have in common, so that it is looked up once: for
+/// one snapshot, and until something differs.
+#[derive(Default)]
+pub struct Alike {
+    zones: Option<[ZoneId; 2]>,
+    rule: Option<(RuleId, Option<Allowed>)>,
+    /// By the direction of the packets.
+    next_hops: [Option<(RouteHit, NextHop)>; 2],
+}
+
+/// A rule that admits.
+#[derive(Clone, Copy)]
+struct Allowed {
+    is_logged: bool,
+}
+
+impl Alike {
+    fn has_zones(&mut self, snapshot: &Snapshot, zones: [ZoneId; 2]) -> bool {
+        if self.zones == Some(zones) {
+            return true;
+        }
+        let has_zone = |zone: &ZoneId| snapshot.ports.iter().any(|port| port.zone == *zone);
+        let has_both = zones.iter().all(has_zone);
+        if has_both {
+            self.zones = Some(zones);
+        }
+        has_both
+    }
+
+    /// The rule, if it admits anything here.
+    fn allows(&mut self, snapshot: &Snapshot, id: RuleId) -> Option<Allowed> {
+        match self.rule {
+            Some((known, rule)) if known == id => rule,
+            _ => {
+                let rule = snapshot.policy.rule(id).filter(|rule| rule.action == Action::Allow);
+                let rule = rule.map(|rule| Allowed { is_logged: rule.log });
+                self.rule = Some((id, rule));
+                rule
+            }
+        }
+    }
+
+    fn next_hop(&mut self, snapshot: &Snapshot, direction: usize, hit: RouteHit) -> Option<NextHop> {
+        let last = self.next_hops.get_mut(direction)?;
+        match last {
+            Some((known, hop)) if *known == hit => Some(*hop),
+            _ => {
+                let hop = snapshot.neighbours.find(hit.port, hit.next_hop)?;
+                *last = Some((hit, hop));
+                Some(hop)
+            }
+        }
     }
 }
 
@@ -99,7 +155,43 @@ impl<B: PacketBuf> Engine<B> {
 
     /// Stores a session as the other node's record says. Between bursts only.
     pub fn import(&mut self, now: Ticks, snapshot: &Snapshot, record: &Imported) -> Import {
-        let outcome = self.take_in(now, snapshot, record);
+        let hashes = self.foresee(&record.keys);
+        self.import_foreseen(now, snapshot, record, hashes, &mut Alike::default())
+    }
+
+    /// First stage of storing several records: asks for the index lines of a session's keys.
+    #[inline]
+    pub fn foresee(&self, keys: &[FlowKey; 2]) -> [KeyHash; 2] {
+        let hashes = [self.shard.hash(&keys[0]), self.shard.hash(&keys[1])];
+        hashes.iter().for_each(|hash| self.shard.prefetch_index(*hash));
+        hashes
+    }
+
+    /// Second stage: asks for what the index lines lead to.
+    #[inline]
+    pub fn foresee_entries(&self, hashes: [KeyHash; 2]) {
+        for hash in hashes {
+            let _ = self.shard.prefetch_entry(hash);
+        }
+    }
+
+    /// Before either: asks for the places that so many new sessions will get.
+    #[inline]
+    pub fn foresee_places(&self, count: usize) {
+        self.shard.prefetch_free(count);
+    }
+
+    /// Third stage: [`Engine::import`] with what [`Engine::foresee`] found of this very record. `alike` is of
+    /// this snapshot.
+    pub fn import_foreseen(
+        &mut self,
+        now: Ticks,
+        snapshot: &Snapshot,
+        record: &Imported,
+        hashes: [KeyHash; 2],
+        alike: &mut Alike,
+    ) -> Import {
+        let outcome = self.take_in(now, snapshot, record, hashes, alike);
         self.counters.count(
             match outcome {
                 Import::Stored { .. } => Event::Mirrored,
@@ -111,19 +203,24 @@ impl<B: PacketBuf> Engine<B> {
         outcome
     }
 
-    fn take_in(&mut self, now: Ticks, snapshot: &Snapshot, record: &Imported) -> Import {
+    fn take_in(
+        &mut self,
+        now: Ticks,
+        snapshot: &Snapshot,
+        record: &Imported,
+        hashes: [KeyHash; 2],
+        alike: &mut Alike,
+    ) -> Import {
         if self.shard.is_serving() {
             return Import::Refused(ImportRefused::NotMirroring);
         }
         let Some((windows, state)) = record.packed() else {
             return Import::Refused(ImportRefused::Unsupported);
         };
-        let has_zone = |zone| snapshot.ports.iter().any(|port| port.zone == zone);
-        if !record.zones.iter().all(|zone| has_zone(*zone)) {
+        if !alike.has_zones(snapshot, record.zones) {
             return Import::Refused(ImportRefused::UnknownZone);
         }
         let keys = &record.keys;
-        let hashes = keys.map(|key| self.shard.hash(&key));
         let found = [0, 1].map(|at| self.shard.find(&keys[at], hashes[at]).map(|(slot, _)| slot));
         let mut older = [found[0], found[1].filter(|slot| found[0] != Some(*slot))];
         for slot in older.into_iter().flatten() {
@@ -146,7 +243,7 @@ impl<B: PacketBuf> Engine<B> {
             self.shard.rest_last_slot();
             self.counters.count(Event::MirrorDisplaced, 1);
         }
-        let (binding, path) = self.bind(now, snapshot, record);
+        let (binding, path) = self.bind(now, snapshot, record, alike);
         let timeout_ms = session::timeout_ms(keys[0].proto(), state, &snapshot.timeouts);
         let spent_ms = timeout_ms.saturating_sub(record.remaining_ms);
         let adopted = Adopted {
@@ -166,14 +263,20 @@ impl<B: PacketBuf> Engine<B> {
 
     /// Rule and next hops, resolved beforehand: nothing is left to do when the node takes over. Without the
     /// rule, or if it does not admit anything here, the session waits for its first packet (decision 27).
-    fn bind(&mut self, now: Ticks, snapshot: &Snapshot, record: &Imported) -> (Binding, Path) {
+    fn bind(
+        &mut self,
+        now: Ticks,
+        snapshot: &Snapshot,
+        record: &Imported,
+        alike: &mut Alike,
+    ) -> (Binding, Path) {
         let binding = Binding { rule: record.rule, generation: record.generation, zones: record.zones };
         let mut path = Path {
             next_hops: [NextHop::NONE; 2],
             group: record.group,
             flags: flags::REPLICATE | flags::SHARED,
         };
-        let rule = snapshot.policy.rule(record.rule).filter(|rule| rule.action == Action::Allow);
+        let rule = alike.allows(snapshot, record.rule);
         let [key, reply] = &record.keys;
         // Where the two ends really are, whatever their packets' destinations are before translation.
         let ways = [reply.src(), key.src()].map(|addr| way_to(snapshot, addr));
@@ -183,13 +286,13 @@ impl<B: PacketBuf> Engine<B> {
             self.counters.count(Event::MirrorInert, 1);
             return (binding, path);
         };
-        if rule.log {
+        if rule.is_logged {
             path.flags |= flags::LOG;
         }
-        for (next_hop, way) in path.next_hops.iter_mut().zip(ways) {
+        for (at, way) in ways.into_iter().enumerate() {
             let Some((hit, _)) = way else { continue };
-            match snapshot.neighbours.find(hit.port, hit.next_hop) {
-                Some(found) => *next_hop = found,
+            match alike.next_hop(snapshot, at, hit) {
+                Some(found) => path.next_hops[at] = found,
                 None if self.wanted.is_news(hit.port, hit.next_hop, now) => {
                     self.notify(Notice::NeighbourWanted { port: hit.port, addr: hit.next_hop });
                 }

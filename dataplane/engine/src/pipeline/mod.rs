@@ -24,6 +24,7 @@ mod tests;
 mod watch;
 
 pub use engine::{BURST, Burst, Engine, EngineConfig};
+pub use mirror::Alike;
 
 use crate::ids::{PortId, RuleId, WorkerId};
 use wire::{Addr, FlowKey, MacAddr, PacketBuf};

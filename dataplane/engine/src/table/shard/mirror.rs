@@ -73,6 +73,13 @@ impl Shard {
         Ok(slot)
     }
 
+    /// Asks for the lines of the slots that so many new sessions will get.
+    #[inline]
+    pub(crate) fn prefetch_free(&self, count: usize) {
+        let free = self.free.get(self.free_len.saturating_sub(count)..self.free_len).unwrap_or_default();
+        free.iter().for_each(|slot| self.prefetch_slot(Slot(*slot)));
+    }
+
     /// Slots that are free.
     pub(crate) fn room(&self) -> usize {
         self.free_len
