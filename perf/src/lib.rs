@@ -7,6 +7,7 @@
 //! | [`world`] | policy, routes and neighbours of every firewall under test |
 //! | [`bed`] | an engine without ports, for the criterion benches and the instruction guard |
 //! | [`rig`], [`subject`], [`load`] | the daemon's worker on ports made of rings, the ceiling, packets for both |
+//! | [`transfer`] | all sessions from one table to another |
 //! | [`rows`] | what is measured, a process each |
 //! | [`run`], [`budgets`] | all rows, the table, what was promised |
 //! | [`guard`] | instructions of the hot paths against a committed baseline |
@@ -25,4 +26,5 @@ pub mod rig;
 pub mod rows;
 pub mod run;
 pub mod subject;
+pub mod transfer;
 pub mod world;

@@ -1,5 +1,5 @@
 //! What the sync core costs on either node, in one thread: real tables, real records, real seals, and
-//! memory where the sync link would be.
+//! memory where the sync link would be ([`crate::transfer`]).
 //!
 //! Each stage is timed by itself: reading and encoding, sealing, opening and decoding with all that an
 //! acknowledgement takes, and the worker's storing. In the daemon they run on three threads of two
@@ -10,59 +10,29 @@ use crate::bed::SPARE;
 use crate::figure::Figure;
 use crate::flows::{Flows, Traffic};
 use crate::load::Load;
-use crate::rig::{Core, Ground, Part, Result, Rig, RigConfig};
-use crate::subject::Subject;
-use std::collections::VecDeque;
+use crate::rig::{Ground, Part, Result, Rig, RigConfig};
+use crate::transfer::{Clocks, Node, Stage, Transfer};
+use dataplane::pair::tables::{Changes, Owners};
+use engine::Ticks;
 use std::time::{Duration, Instant};
-use sync::datagram::{HEADER, Header, Kind, MAX_DATAGRAM, Purpose, TAG, VERSION};
-use sync::ids::{Incarnation, Micros, NodeId, PairId, PathId, Term};
-use sync::seal::{Opener, Root, Sealer};
-use sync::stream::{Config, Peer, Stream};
+use sync::datagram::{HEADER, TAG};
+use sync::ids::Micros;
 
 /// Bytes of IPv4 and UDP in front of a datagram.
 const IP_UDP: u64 = 28;
-/// Datagrams under way in a turn, at most: what the daemon sends in one.
-const SHARE: usize = 64;
 /// A transfer that takes longer has come to a halt.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Clocks of each stage, and the records that went through it.
 #[derive(Clone, Copy, Default)]
-struct Clocks {
-    /// Reading, encoding, acknowledgements, on the sender.
-    send: u64,
-    seal: u64,
-    sent: u64,
-    /// Opening and decoding, outcomes, acknowledgements, on the receiver.
-    receive: u64,
-    received: u64,
-    /// The receiver's worker.
-    store: u64,
-    stored: u64,
+struct Costs {
+    clocks: [u64; 4],
+    records: [u64; 4],
 }
 
-impl Clocks {
-    /// What has come on top of `earlier`.
-    fn since(self, earlier: Clocks) -> Clocks {
-        Clocks {
-            send: self.send - earlier.send,
-            seal: self.seal - earlier.seal,
-            sent: self.sent - earlier.sent,
-            receive: self.receive - earlier.receive,
-            received: self.received - earlier.received,
-            store: self.store - earlier.store,
-            stored: self.stored - earlier.stored,
-        }
-    }
-
-    fn add(&mut self, more: Clocks) {
-        self.send += more.send;
-        self.seal += more.seal;
-        self.sent += more.sent;
-        self.receive += more.receive;
-        self.received += more.received;
-        self.store += more.store;
-        self.stored += more.stored;
+impl Costs {
+    fn per_record(&self, stage: Stage) -> f64 {
+        self.clocks[stage as usize] as f64 / self.records[stage as usize] as f64
     }
 }
 
@@ -76,8 +46,8 @@ pub fn sync_core(ground: &Ground, traffic: Traffic, sessions: u32, effort: Effor
     // Each run fills a table of its own, which the process keeps: few runs.
     for _ in 0..effort.runs.div_ceil(3) {
         let mut standby = rig(Part::Standby)?;
-        let mut transfer = Transfer::new(&active, sessions + SPARE);
-        transfer.run(&mut active, &mut standby)?;
+        let mut transfer = Transfer::new(sessions + SPARE);
+        stages.push(undisturbed(&mut transfer, &mut active, &mut standby, ground.hz())?);
         if standby.sessions() != u64::from(sessions) {
             return Err(format!("{} of {sessions} sessions arrived", standby.sessions()).into());
         }
@@ -86,12 +56,8 @@ pub fn sync_core(ground: &Ground, traffic: Traffic, sessions: u32, effort: Effor
         // What a busy machine makes the sender take for lost is sent again, and counts on both sides.
         let kinds = [sent.sent.bulk, sent.sent.lost, sent.sent.new, sent.sent.refresh, sent.sent.repair];
         bytes = wire as f64 / kinds.iter().map(|kind| kind.records).sum::<u64>() as f64;
-        stages.push(transfer.undisturbed);
     }
-    let per_record = |stage: fn(&Clocks) -> (u64, u64)| {
-        let each = stages.iter().map(stage).map(|(clocks, records)| clocks as f64 / records as f64);
-        Figure::of(each.collect())
-    };
+    let per_record = |stage: &dyn Fn(&Costs) -> f64| Figure::of(stages.iter().map(stage).collect());
     let row = |name: &str, unit: &str, value| Measured {
         name: format!("sync, {}: {name}", traffic.name()),
         sessions: sessions.into(),
@@ -101,29 +67,60 @@ pub fn sync_core(ground: &Ground, traffic: Traffic, sessions: u32, effort: Effor
         page_bytes: active.page_bytes,
         hz: ground.hz(),
     };
-    let (out, into) = (per_record(|c| (c.send + c.seal, c.sent)), per_record(|c| (c.receive, c.received)));
+    let of = |stage| per_record(&|costs| costs.per_record(stage));
+    let out = per_record(&|costs| costs.per_record(Stage::Send) + costs.per_record(Stage::Seal));
     Ok(vec![
-        row("read and encode", "clocks/record", per_record(|c| (c.send, c.sent))),
-        row("seal", "clocks/record", per_record(|c| (c.seal, c.sent))),
-        row("open, decode, acknowledge", "clocks/record", into),
-        row("store, by the worker", "clocks/record", per_record(|c| (c.store, c.stored))),
+        row("read and encode", "clocks/record", of(Stage::Send)),
+        row("seal", "clocks/record", of(Stage::Seal)),
+        row("open, decode, acknowledge", "clocks/record", of(Stage::Receive)),
+        row("store, by the worker", "clocks/record", of(Stage::Store)),
         row("sent", "records/s", out.rate(ground.hz())),
-        row("received", "records/s", into.rate(ground.hz())),
+        row("received", "records/s", of(Stage::Receive).rate(ground.hz())),
         row("on the wire", "bytes/record", Figure { min: bytes, median: bytes, max: bytes }),
     ])
 }
 
-/// Two streams, their keys, and what is under way between them.
-struct Transfer {
-    streams: [Stream; 2],
-    seals: [(Sealer, Opener); 2],
-    /// Towards each node.
-    flying: [VecDeque<Vec<u8>>; 2],
-    spare: Vec<Vec<u8>>,
-    clocks: Clocks,
-    /// Of the steps in which the kernel let no other thread run in our place.
-    undisturbed: Clocks,
-    now: Micros,
+impl Node for Rig {
+    fn core(&mut self) -> Result<(&mut Changes, &mut Owners)> {
+        let core = self.core.as_mut().ok_or("a node without a partner has no sync core")?;
+        Ok((&mut core.changes, &mut core.owners))
+    }
+
+    fn ticks(&self, _: Micros) -> Ticks {
+        self.clock.ticks(dpdk::cycles())
+    }
+
+    fn turn(&mut self, _: Ticks) -> bool {
+        self.firewall.worker.turn(dpdk::cycles())
+    }
+}
+
+/// Until the digests are equal; the costs of those steps in which the kernel let no other thread run in
+/// our place.
+fn undisturbed(transfer: &mut Transfer, active: &mut Rig, standby: &mut Rig, hz: f64) -> Result<Costs> {
+    let (began, mut clocks, mut costs) = (Instant::now(), Clocks::new(hz), Costs::default());
+    while !transfer.streams[0].proven() {
+        let (clocks_before, before, preempted) = (clocks.of, records(transfer, standby), preemptions());
+        transfer.step(active, standby, &mut clocks)?;
+        if preemptions() == preempted {
+            let after = records(transfer, standby);
+            for stage in 0..4 {
+                costs.clocks[stage] += clocks.of[stage] - clocks_before[stage];
+                costs.records[stage] += after[stage] - before[stage];
+            }
+        }
+        if began.elapsed() > PATIENCE {
+            return Err(format!("no proof: {:?}", transfer.streams[0].status(transfer.now)).into());
+        }
+    }
+    Ok(costs)
+}
+
+/// By stage.
+fn records(transfer: &Transfer, standby: &Rig) -> [u64; 4] {
+    let [sender, receiver] = &transfer.streams;
+    let sent = sender.status(transfer.now).counters.sent.bulk.records;
+    [sent, sent, receiver.status(transfer.now).counters.records_received, standby.sessions()]
 }
 
 /// How often the kernel has taken the processor from this thread.
@@ -131,134 +128,4 @@ fn preemptions() -> u64 {
     let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("nonvoluntary_ctxt_switches:"));
     line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
-}
-
-impl Transfer {
-    fn new(rig: &Rig, handles: u32) -> Self {
-        let now = rig.clock.micros(dpdk::cycles());
-        let root = Root::new(b"perf", b"no secret");
-        let seals = |me: u8| {
-            let sealer = Sealer::new(&root, NodeId(me), Purpose::Traffic, PathId(0));
-            (sealer, Opener::new(&root, NodeId(1 - me), Purpose::Traffic, PathId(0)))
-        };
-        let stream = || Stream::new(Config::default(), [9; 16], handles, now);
-        let mut streams = [stream(), stream()];
-        let term = Term::new(2).unwrap_or_default();
-        streams[0].lead(term, now);
-        streams[1].follow(term, now);
-        for (at, stream) in streams.iter_mut().enumerate() {
-            stream.link(true, now);
-            stream.peer(Peer::Here { incarnation: Incarnation(2 - at as u64) }, now);
-        }
-        Self {
-            streams,
-            seals: [seals(0), seals(1)],
-            flying: Default::default(),
-            spare: Vec::new(),
-            clocks: Clocks::default(),
-            undisturbed: Clocks::default(),
-            now,
-        }
-    }
-
-    /// Until the digests are equal.
-    fn run(&mut self, active: &mut Rig, standby: &mut Rig) -> Result<()> {
-        let began = Instant::now();
-        while !self.streams[0].proven() {
-            let (before, preempted) = (self.clocks, preemptions());
-            self.step(active, standby)?;
-            if preemptions() == preempted {
-                self.undisturbed.add(self.clocks.since(before));
-            }
-            if began.elapsed() > PATIENCE {
-                return Err(format!("no proof: {:?}", self.streams[0].status(self.now)).into());
-            }
-        }
-        Ok(())
-    }
-
-    fn step(&mut self, active: &mut Rig, standby: &mut Rig) -> Result<()> {
-        let cycles = dpdk::cycles();
-        self.now = active.clock.micros(cycles);
-        let lead = active.core.as_mut().ok_or("the active node has no sync core")?;
-        lead.changes.set_time(active.clock.ticks(cycles));
-        let send = self.node(0, lead)?;
-        self.clocks.send += send;
-
-        let follow = standby.core.as_mut().ok_or("the standby has no sync core")?;
-        follow.changes.set_time(standby.clock.ticks(cycles));
-        let receive = self.node(1, follow)?;
-        self.clocks.receive += receive;
-
-        let meter = standby.firewall.meter();
-        let before = meter.clocks();
-        // As often as there is something to store: the daemon's worker turns all the time.
-        for _ in 0..8 {
-            standby.firewall.turn();
-        }
-        self.clocks.store += meter.clocks() - before;
-        let [sender, receiver] = &self.streams;
-        self.clocks.sent = sender.status(self.now).counters.sent.bulk.records;
-        let received = receiver.status(self.now).counters;
-        (self.clocks.received, self.clocks.stored) = (received.records_received, standby.sessions());
-        active.firewall.turn();
-        Ok(())
-    }
-
-    /// What came in, a turn, what goes out. Returns the clocks of all but sealing on the sender, and of
-    /// everything on the receiver.
-    fn node(&mut self, me: usize, core: &mut Core) -> Result<u64> {
-        let Core { changes, owners, .. } = core;
-        let (stream, (sealer, opener)) = (&mut self.streams[me], &mut self.seals[me]);
-        let mut clocks = 0;
-        while let Some(mut datagram) = self.flying[me].pop_front() {
-            let began = dpdk::cycles();
-            let header = Header::read(&datagram).map_err(|error| format!("a bad header: {error:?}"))?;
-            let body = opener.open(&header, &mut datagram).map_err(|error| format!("{error:?}"))?;
-            let read = match header.kind {
-                Kind::Data => stream.data(self.now, body, owners),
-                _ => stream.ack(self.now, body, changes, owners),
-            };
-            clocks += dpdk::cycles() - began;
-            read.map_err(|error| format!("{error:?}"))?;
-            self.spare.push(datagram);
-        }
-        let began = dpdk::cycles();
-        stream.turn(self.now, changes, owners);
-        clocks += dpdk::cycles() - began;
-        while stream.poll_event().is_some() {}
-        for _ in 0..SHARE {
-            let mut datagram = self.spare.pop().unwrap_or_default();
-            datagram.resize(MAX_DATAGRAM, 0);
-            let began = dpdk::cycles();
-            let space = datagram.get_mut(HEADER..).unwrap_or_default();
-            let Some((kind, len)) = stream.transmit(self.now, changes, space) else {
-                clocks += dpdk::cycles() - began;
-                self.spare.push(datagram);
-                break;
-            };
-            let between = dpdk::cycles();
-            let header = Header {
-                version: VERSION,
-                kind,
-                pair: PairId(1),
-                sender: NodeId(me as u8),
-                path: PathId(0),
-                incarnation: Incarnation(1 + me as u64),
-                key_id: 0,
-                counter: 0,
-            };
-            let len = sealer.seal(&header, &mut datagram, len).ok_or("a datagram that cannot be sealed")?;
-            let end = dpdk::cycles();
-            if me == 0 {
-                clocks += between - began;
-                self.clocks.seal += end - between;
-            } else {
-                clocks += end - began;
-            }
-            datagram.truncate(len);
-            self.flying[1 - me].push_back(datagram);
-        }
-        Ok(clocks)
-    }
 }
