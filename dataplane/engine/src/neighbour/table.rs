@@ -50,6 +50,7 @@ pub enum AdjacencyState {
 
 /// A neighbour: everything that a packet to it needs, in 32 bytes.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(32))]
 pub struct Adjacency {
     /// Destination and source MAC address as they stand at a frame's start.
     pub macs: [u8; 12],

@@ -13,7 +13,7 @@ use crate::ids::{PortId, WorkerId};
 use crate::role::RoleView;
 use crate::session;
 use crate::snapshot::{PortView, Snapshot};
-use crate::table::{Due, End, Entry, Guess, KeyHash, Shard, Slot, flags};
+use crate::table::{Bound, Due, End, Entry, Guess, KeyHash, Shard, Slot, flags};
 use crate::time::Ticks;
 use crate::track::Timeouts;
 use arrayvec::ArrayVec;
@@ -103,13 +103,16 @@ pub(super) struct Context<'s> {
     pub mac: MacAddr,
     /// The same, to compare a frame's destination with.
     face: u64,
+    /// What the sessions of packets from this port are bound to.
+    pub bound: Bound,
 }
 
 impl<'s> Context<'s> {
     pub fn new(now: Ticks, snapshot: &'s Snapshot, ingress: PortId) -> Option<Self> {
         let port = snapshot.ports.get(usize::from(ingress.0))?;
         let mac = port.face();
-        Some(Self { now, snapshot, ingress, port, mac, face: mac_word(mac) })
+        let bound = Bound::new(snapshot.generation, port.zone);
+        Some(Self { now, snapshot, ingress, port, mac, face: mac_word(mac), bound })
     }
 }
 
@@ -195,28 +198,29 @@ impl<B: PacketBuf> Engine<B> {
         }
         self.shard.tick(now);
         self.rebinds_left = REBINDS_PER_BURST;
-        let mut bytes = 0;
-        for (lane, frame) in lanes.iter_mut().zip(burst.iter_mut()) {
-            bytes += frame.frame_len() as u64;
-            self.arrive(&cx, lane, frame, steer);
-        }
-        self.counters.count(Event::RxPackets, burst.len() as u64);
-        self.counters.count(Event::RxBytes, bytes);
-        self.guess(&mut lanes[..burst.len()]);
-        for (frame, lane) in burst.drain(..).zip(lanes.iter()) {
-            self.act(&cx, lane, frame, io);
-        }
+        let lanes_in_use = &mut lanes[..burst.len()];
+        self.arrive(&cx, lanes_in_use, burst, steer);
+        self.guess(lanes_in_use);
+        self.act(&cx, lanes_in_use, burst, io);
         self.lanes = Some(lanes);
     }
 
-    /// Stage 1: parse, steer, hash, ask for the index line.
-    #[inline(always)]
-    fn arrive(&self, cx: &Context<'_>, lane: &mut Lane, frame: &mut B, steer: bool) {
-        let good = frame.ip_checksum() == RxChecksum::Good;
-        if let Err(e) = wire::parse::parse_into(&mut lane.desc, frame.bytes(), frame.frame_len(), good) {
-            return self.refuse_or_join(cx, lane, frame, steer, e);
+    /// Stage 1: parse, steer, hash, ask for the index lines. Each stage is a function of its own, so that the
+    /// registers hold what this one needs.
+    #[inline(never)]
+    fn arrive(&self, cx: &Context<'_>, lanes: &mut [Lane], burst: &mut Burst<B>, steer: bool) {
+        let mut bytes = 0;
+        for (lane, frame) in lanes.iter_mut().zip(burst.iter_mut()) {
+            let frame_len = frame.frame_len();
+            bytes += frame_len as u64;
+            let good = frame.ip_checksum() == RxChecksum::Good;
+            match wire::parse::parse_into(&mut lane.desc, frame.bytes(), frame_len, good) {
+                Ok(()) => self.sort(cx, lane, frame, steer),
+                Err(e) => self.refuse_or_join(cx, lane, frame, steer, e),
+            }
         }
-        self.sort(cx, lane, frame, steer);
+        self.counters.count(Event::RxPackets, burst.len() as u64);
+        self.counters.count(Event::RxBytes, bytes);
     }
 
     /// Flows go to the index, everything else to the slow lane, and what is not ours to nobody or to its
@@ -297,7 +301,7 @@ impl<B: PacketBuf> Engine<B> {
     }
 
     /// Stages 2 and 3: look at the index, ask for the sessions.
-    #[inline(always)]
+    #[inline(never)]
     fn guess(&self, lanes: &mut [Lane]) {
         let mut elsewhere = false;
         for lane in lanes.iter_mut() {
@@ -319,14 +323,29 @@ impl<B: PacketBuf> Engine<B> {
         }
     }
 
-    /// Stage 4: one packet.
-    #[inline(always)]
-    fn act<I: PacketIo<Buf = B>>(&mut self, cx: &Context<'_>, lane: &Lane, frame: B, io: &mut I) {
+    /// Stage 4: packet by packet, in order.
+    #[inline(never)]
+    fn act<I: PacketIo<Buf = B>>(
+        &mut self,
+        cx: &Context<'_>,
+        lanes: &[Lane],
+        burst: &mut Burst<B>,
+        io: &mut I,
+    ) {
+        for (frame, lane) in burst.drain(..).zip(lanes) {
+            if let Fate::Flow(Guess::Slot(slot, dir)) = lane.fate
+                && let Some(entry) = self.shard.confirm(slot, dir, &lane.desc.key)
+            {
+                self.established(cx, lane, (slot, dir), entry, frame, io);
+            } else {
+                self.act_otherwise(cx, lane, frame, io);
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn act_otherwise<I: PacketIo<Buf = B>>(&mut self, cx: &Context<'_>, lane: &Lane, frame: B, io: &mut I) {
         match lane.fate {
-            Fate::Flow(Guess::Slot(slot, dir)) => match self.shard.confirm(slot, dir, &lane.desc.key) {
-                Some(entry) => self.established(cx, lane, (slot, dir), entry, frame, io),
-                None => self.look_again(cx, lane, frame, io),
-            },
             Fate::Flow(_) => self.look_again(cx, lane, frame, io),
             Fate::Slow => self.slow(cx, lane, frame, io),
             Fate::Elsewhere(worker) => self.hand_over(cx, worker, frame, io),
@@ -337,7 +356,6 @@ impl<B: PacketBuf> Engine<B> {
 
     /// The guess was wrong or there was none: the session may have been created earlier in this burst,
     /// share a fingerprint with another, or not exist.
-    #[inline(never)]
     fn look_again<I: PacketIo<Buf = B>>(&mut self, cx: &Context<'_>, lane: &Lane, frame: B, io: &mut I) {
         match self.shard.find(&lane.desc.key, lane.hash) {
             Some((slot, dir)) => {

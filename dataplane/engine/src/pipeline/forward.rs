@@ -29,12 +29,8 @@ impl<B: PacketBuf> Engine<B> {
         io: &mut I,
     ) {
         let desc = &lane.desc;
-        let binding = entry.binding();
-        let is_bound =
-            binding.generation == cx.snapshot.generation && binding.zones[dir.index()] == cx.port.zone;
-        let next_hop = entry.path().next_hops[dir.index()];
-        if let Some(adjacency) = cx.snapshot.neighbours.resolved(next_hop)
-            && is_bound
+        if entry.is_bound(cx.bound, dir)
+            && let Some(adjacency) = cx.snapshot.neighbours.resolved(entry.next_hop(dir))
             && desc.ttl > 1
             && desc.ip_len <= adjacency.mtu
             && !self.apart.on
@@ -80,7 +76,7 @@ impl<B: PacketBuf> Engine<B> {
         if desc.ttl <= 1 {
             return self.ttl_exceeded(cx, desc, &frame, io);
         }
-        let adjacency = cx.snapshot.neighbours.resolved(entry.path().next_hops[dir.index()]);
+        let adjacency = cx.snapshot.neighbours.resolved(entry.next_hop(dir));
         let mtu = match adjacency {
             Some(adjacency) => adjacency.mtu,
             None => {
@@ -418,18 +414,18 @@ fn make_ready<B: PacketBuf>(frame: &mut B, desc: &Desc) {
     }
 }
 
-/// Cuts off what lies behind the packet: it would be longer than the next link takes.
+/// Cuts off what lies behind the packet: it would be longer than the next link takes. The IP header lies
+/// behind an untagged Ethernet header; [`wire::parse`] takes no other.
 #[inline(always)]
 fn cut<B: PacketBuf>(frame: &mut B, desc: &Desc) {
-    let len = (usize::from(desc.l3) + usize::from(desc.ip_len)).max(SHORTEST);
+    let len = (ETHERNET_LEN + usize::from(desc.ip_len)).max(SHORTEST);
     if frame.frame_len() > len {
         // Of several segments only the driver could.
         frame.set_len(len);
     }
 }
 
-/// TTL less one and both MAC addresses: the IP header lies behind an untagged Ethernet header
-/// ([`wire::parse`] takes no other).
+/// TTL less one and both MAC addresses.
 #[inline(always)]
 fn readdress<B: PacketBuf>(frame: &mut B, desc: &Desc, adjacency: &Adjacency) {
     let Some(head) = frame.bytes_mut().first_chunk_mut::<{ ETHERNET_LEN + 20 }>() else { return };

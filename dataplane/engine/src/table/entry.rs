@@ -87,6 +87,21 @@ pub struct Binding {
     pub zones: [ZoneId; 2],
 }
 
+/// The generation and the zone that a packet's session must be bound to, in place in word 6's upper half:
+/// for a packet from the initiator, and for one from the responder.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bound([u32; 2]);
+
+impl Bound {
+    const MASKS: [u32; 2] = [0x00ff_ffff, 0xff00_ffff];
+
+    /// For packets that come in from this zone.
+    pub fn new(generation: u16, zone: ZoneId) -> Self {
+        let (generation, zone) = (u32::from(generation), u32::from(zone.0));
+        Self([generation | zone << 16, generation | zone << 24])
+    }
+}
+
 /// Where a session's packets go: next hop by direction of the packet, group and [`flags`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Path {
@@ -203,6 +218,19 @@ impl Entry {
     #[inline(always)]
     pub fn binding(&self) -> Binding {
         binding_of(self.get(BINDING))
+    }
+
+    /// True if packets from `dir` pass without asking the policy or the zone.
+    #[inline(always)]
+    pub fn is_bound(&self, bound: Bound, dir: Dir) -> bool {
+        let is = (self.get(BINDING) >> 32) as u32;
+        (is ^ bound.0[dir.index()]) & Bound::MASKS[dir.index()] == 0
+    }
+
+    /// The next hop of packets from `dir`.
+    #[inline(always)]
+    pub fn next_hop(&self, dir: Dir) -> NextHop {
+        NextHop((self.get(PATH) >> (24 * dir as u32)) as u32 & NextHop::MASK)
     }
 
     #[inline(always)]

@@ -26,7 +26,7 @@ mod timers;
 #[cfg(not(loom))]
 pub use entry::{Binding, Path, Read, SessionView, Slot, SlotReader, flags};
 #[cfg(not(loom))]
-pub(crate) use entry::{Entry, Hot};
+pub(crate) use entry::{Bound, Entry, Hot};
 #[cfg(not(loom))]
 pub use index::{HashKey, KeyHash, MAX_SLOTS};
 #[cfg(not(loom))]
