@@ -7,6 +7,7 @@
 //! | [`world`] | policy, routes and neighbours of every firewall under test |
 //! | [`bed`] | an engine without ports, for the criterion benches and the instruction guard |
 //! | [`rig`], [`subject`], [`load`] | the daemon's worker on ports made of rings, the ceiling, packets for both |
+//! | [`cores`] | the same with a processor for each, and several workers at a time |
 //! | [`transfer`] | all sessions from one table to another |
 //! | [`rows`] | what is measured, a process each |
 //! | [`run`], [`budgets`] | all rows, the table, what was promised |
@@ -17,6 +18,7 @@
 pub mod bed;
 pub mod budgets;
 pub mod commands;
+pub mod cores;
 pub mod figure;
 pub mod flows;
 pub mod guard;

@@ -10,11 +10,8 @@ use crate::flows::{Flows, Shuffle, Step, Traffic};
 use crate::rig::{Ground, Result, Rig, Wires};
 use crate::subject::{Meter, Subject};
 use crate::world::{LAN, WAN};
-use dpdk::{BURST, Burst, LcoreGuard, Mbuf, Mempool};
+use dpdk::{BURST, Burst, Mbuf, Mempool};
 use engine::PortId;
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 use wire::PacketBuf;
 
 /// Bursts that wait on each port before the subject turns, in one-thread mode. The subject then has its
@@ -79,23 +76,43 @@ impl Load {
         taken
     }
 
-    /// Takes back what came out. Returns how many.
+    /// Takes back what came out.
     #[inline]
-    pub fn collect(&mut self, wires: &mut Wires) -> u64 {
-        let mut count = 0;
+    pub fn collect(&mut self, wires: &mut Wires) {
+        self.collect_by_port(wires, |_, _| ());
+    }
+
+    /// Takes back what came out; `each` learns how many came out of which port.
+    #[inline]
+    pub fn collect_by_port(&mut self, wires: &mut Wires, mut each: impl FnMut(usize, usize)) {
         let mut burst = Burst::new();
-        for port in &mut wires.ports {
+        for (at, port) in wires.ports.iter_mut().enumerate() {
             while port.collect_burst(&mut burst) > 0 {
-                count += burst.len() as u64;
+                each(at, burst.len());
+                self.collected += burst.len() as u64;
                 self.spare.extend(burst.drain(..));
             }
         }
-        self.collected += count;
-        count
+    }
+
+    /// The EAL of its pool.
+    pub fn eal(&self) -> dpdk::Eal {
+        self.pool.eal()
     }
 
     /// Opens sessions, handshakes and all. A partner's sync core, where one is played, looks each time.
     pub fn open(&mut self, rig: &mut Rig, flows: &Flows, traffic: Traffic, count: u32) -> Result<()> {
+        self.open_some(rig, flows, traffic, (count, |number| number))
+    }
+
+    /// The same for so many flows with other numbers.
+    pub fn open_some(
+        &mut self,
+        rig: &mut Rig,
+        flows: &Flows,
+        traffic: Traffic,
+        (count, number): (u32, impl Fn(u32) -> u32),
+    ) -> Result<()> {
         let steps: &[Kind] = if traffic.is_tcp() {
             &[
                 Kind { step: Step::Syn, port: LAN },
@@ -111,7 +128,7 @@ impl Load {
             let last = count.min(first + (BURST * DEPTH) as u32);
             for kind in steps {
                 for first in (first..last).step_by(BURST) {
-                    self.inject(&mut rig.wires, flows, *kind, first..last);
+                    self.inject(&mut rig.wires, flows, *kind, (first..last).map(&number));
                 }
                 self.serve(&mut rig.firewall, &*meter, &rig.wires, &mut ignored);
                 self.collect(&mut rig.wires);
@@ -137,17 +154,16 @@ impl Load {
     }
 }
 
-/// Clocks per packet of established flows in random order, half from either end, in one thread.
+/// Packets of established flows, half from either end, in one thread; `turns` learns what each turn took.
 pub fn interleaved(
     load: &mut Load,
     subject: &mut impl Subject,
     wires: &mut Wires,
-    traffic: (&Flows, &mut Order),
+    (flows, order): (&Flows, &mut impl Iterator<Item = u32>),
     packets: u64,
-) -> Result<f64> {
+    turns: &mut Turns,
+) -> Result<()> {
     let meter = subject.meter();
-    let (flows, order) = traffic;
-    let mut turns = Turns::default();
     let (injected, collected) = (load.injected, load.collected);
     while load.injected - injected < packets {
         for _ in 0..DEPTH {
@@ -155,14 +171,14 @@ pub fn interleaved(
                 load.inject(wires, flows, kind, &mut *order);
             }
         }
-        load.serve(subject, &*meter, wires, &mut turns);
+        load.serve(subject, &*meter, wires, turns);
         load.collect(wires);
     }
     let (injected, collected) = (load.injected - injected, load.collected - collected);
     if injected != collected {
         return Err(format!("{collected} of {injected} packets passed").into());
     }
-    Ok(turns.mean())
+    Ok(())
 }
 
 /// All flows in random order, again and again.
@@ -187,121 +203,4 @@ impl Iterator for Order {
         self.number = self.number.wrapping_add(1);
         Some(flow)
     }
-}
-
-/// The same with generator and subject on a processor each: a figure for each stretch of
-/// [`STRETCH`]. The subject's clocks now hold what it costs to fetch packets from another processor's
-/// caches.
-pub fn on_two_cores(
-    load: &mut Load,
-    subject: &mut impl Subject,
-    wires: &mut Wires,
-    traffic: (&Flows, &mut Order),
-    stretches: usize,
-) -> Result<Vec<f64>> {
-    let [own, other] = two_processors()?;
-    let (meter, stop, eal) = (subject.meter(), AtomicBool::new(false), load.pool.eal());
-    let before = sched_getaffinity(None)?;
-    pin(own)?;
-    let (injected, collected) = (load.injected, load.collected);
-    let stretch = AtomicUsize::new(0);
-    let runs = std::thread::scope(|scope| -> Result<Vec<f64>> {
-        let _ends = StopOnDrop(&stop);
-        let thread = scope.spawn(|| -> std::result::Result<Vec<f64>, String> {
-            pin(other).map_err(|error| error.to_string())?;
-            let _lcore = LcoreGuard::register(eal).map_err(|error| error.to_string())?;
-            Ok(turn_through(subject, &*meter, &stretch, &stop))
-        });
-        feed(load, wires, traffic, (&stretch, stretches));
-        // What waits is still worked on, so that the count comes out even.
-        let began = Instant::now();
-        while load.injected - injected > load.collected - collected && began.elapsed() < PATIENCE {
-            load.collect(wires);
-        }
-        stop.store(true, Ordering::Relaxed);
-        Ok(thread.join().map_err(|_| "the subject's thread ended by a panic")??)
-    });
-    sched_setaffinity(None, &before)?;
-    let (injected, collected) = (load.injected - injected, load.collected - collected);
-    if injected != collected {
-        return Err(format!("{collected} of {injected} packets passed").into());
-    }
-    runs
-}
-
-/// How long one figure of [`on_two_cores`] takes.
-pub const STRETCH: Duration = Duration::from_millis(50);
-/// The subject is given so long for its last packets.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Packets that wait on a port, at most: few enough to stay in a cache.
-const BACKLOG: usize = 512;
-
-/// Keeps both ports full for so many stretches and one to warm up.
-fn feed(
-    load: &mut Load,
-    wires: &mut Wires,
-    (flows, order): (&Flows, &mut Order),
-    (stretch, stretches): (&AtomicUsize, usize),
-) {
-    for _ in 0..=stretches {
-        let began = Instant::now();
-        while began.elapsed() < STRETCH {
-            for kind in [Kind::FORTH, Kind::BACK] {
-                let port = wires.ports.get(usize::from(kind.port.0));
-                if port.is_some_and(|port| port.waiting() < BACKLOG) {
-                    load.inject(wires, flows, kind, &mut *order);
-                }
-            }
-            load.collect(wires);
-        }
-        stretch.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-/// Turns until it is told to stop; clocks per packet of each stretch but the first.
-fn turn_through(
-    subject: &mut impl Subject,
-    meter: &dyn Meter,
-    stretch: &AtomicUsize,
-    stop: &AtomicBool,
-) -> Vec<f64> {
-    let (mut runs, mut turns, mut current) = (Vec::new(), Turns::default(), 0);
-    while !stop.load(Ordering::Relaxed) {
-        let (clocks, packets) = (meter.clocks(), meter.packets());
-        subject.turn();
-        turns.add(meter.clocks() - clocks, meter.packets() - packets);
-        let now = stretch.load(Ordering::Relaxed);
-        if now != current {
-            let done = std::mem::take(&mut turns);
-            if current > 0 && !done.is_empty() {
-                runs.push(done.mean());
-            }
-            current = now;
-        }
-    }
-    runs
-}
-
-/// Ends the subject's thread also if the generator fails.
-struct StopOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for StopOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-fn two_processors() -> Result<[usize; 2]> {
-    let allowed = sched_getaffinity(None)?;
-    let mut cpus = (0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu));
-    match (cpus.next(), cpus.next()) {
-        (Some(first), Some(second)) => Ok([first, second]),
-        _ => Err("two processors are needed, this process may use one".into()),
-    }
-}
-
-fn pin(cpu: usize) -> rustix::io::Result<()> {
-    let mut set = CpuSet::new();
-    set.set(cpu);
-    sched_setaffinity(None, &set)
 }

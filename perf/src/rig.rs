@@ -8,6 +8,7 @@ use dataplane::memory;
 use dataplane::pair::cell::{RoleCell, WorkerCell};
 use dataplane::pair::tables::{Changes, CoreEnd, Owners, tables};
 use dataplane::worker::io::{TxPath, WorkerIo};
+use dataplane::worker::mesh::{MeshEnds, mesh};
 use dataplane::worker::partner::Partner;
 use dataplane::worker::polling::Poller;
 use dataplane::worker::stats::WorkerStats;
@@ -31,6 +32,8 @@ pub type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Places of each ring: more than a load ever puts there.
 const PLACES: u32 = 4096;
+/// Places of each ring between two workers.
+const MESH: usize = 1024;
 /// Notices that nobody reads.
 const NOTICES: usize = 4096;
 /// No session ends by itself during a measurement.
@@ -88,7 +91,7 @@ pub struct Rig {
     pub page_bytes: u64,
     /// The time that it lives in.
     pub clock: Clock,
-    _publisher: Publisher<Snapshot>,
+    _publisher: Arc<Publisher<Snapshot>>,
     _notices: rtrb::Consumer<engine::Notice>,
     _mail: rtrb::Producer<dataplane::worker::mailbox::Mail>,
 }
@@ -158,9 +161,12 @@ impl Ground {
 impl Rig {
     /// A firewall with an empty table.
     pub fn new(ground: &Ground, config: RigConfig) -> Result<Self> {
-        let (wires, [lan, wan]) = ground.ports()?;
-        let clock = Clock::new(dpdk::cycles(), dpdk::tsc_hz(ground.pool.eal()));
-        let now = clock.ticks(dpdk::cycles());
+        Self::team(ground, config, 1)?.pop().ok_or_else(|| "a firewall has a worker".into())
+    }
+
+    /// The workers of one firewall, each with queues and a table of its own, frames that belong to another one
+    /// going over the mesh as in the daemon.
+    pub fn team(ground: &Ground, config: RigConfig, workers: u8) -> Result<Vec<Self>> {
         let timeouts = Timeouts {
             tcp_syn_ms: LONG_MS,
             tcp_established_ms: LONG_MS,
@@ -168,14 +174,31 @@ impl Rig {
             udp_ms: LONG_MS,
             ..Timeouts::default()
         };
+        let snapshot = world::snapshot_for(workers, config.rules, timeouts)?;
+        let publisher = Arc::new(Publisher::new(Arc::new(snapshot)));
+        let count = usize::from(workers);
+        let rings = mesh(count, MESH).into_iter().zip(mesh(count, MESH));
+        let worker = |(id, rings)| Self::worker(ground, config, &publisher, WorkerId(id), rings);
+        (0..workers).zip(rings).map(worker).collect()
+    }
+
+    fn worker(
+        ground: &Ground,
+        config: RigConfig,
+        publisher: &Arc<Publisher<Snapshot>>,
+        worker: WorkerId,
+        (owners, senders): (MeshEnds, MeshEnds),
+    ) -> Result<Self> {
+        let (wires, [lan, wan]) = ground.ports()?;
+        let clock = Clock::new(dpdk::cycles(), dpdk::tsc_hz(ground.pool.eal()));
+        let now = clock.ticks(dpdk::cycles());
         let region = memory::map(Memory::bytes(config.slots), HugePages::Auto)?;
         let page_bytes = region.page_bytes;
         let mut shard = shard(region.bytes, config.slots, now)?;
-        let publisher = Publisher::new(Arc::new(world::snapshot(config.rules, timeouts)?));
         let (core, partner) = match config.part {
             Part::Alone => (None, None),
             part => {
-                let (core, partner) = join(&mut shard, part, &publisher);
+                let (core, partner) = join(&mut shard, part, publisher);
                 (Some(core), Some(partner))
             }
         };
@@ -184,12 +207,8 @@ impl Rig {
         let counters = Arc::new(Counters::new(COUNTER_SLOTS));
         let (notices_tx, notices) = rtrb::RingBuffer::new(NOTICES);
         let (mail_tx, mail) = rtrb::RingBuffer::new(1);
-        let engine_config = EngineConfig {
-            worker: WorkerId(0),
-            counters: Arc::clone(&counters),
-            notices: notices_tx,
-            pending_max: 256,
-        };
+        let engine_config =
+            EngineConfig { worker, counters: Arc::clone(&counters), notices: notices_tx, pending_max: 256 };
         let mut engine = Engine::new(engine_config, shard);
         if partner.is_some() {
             engine.set_role(RoleView::Standby, now);
@@ -201,10 +220,10 @@ impl Rig {
         let paths = tx.into_iter().flatten().map(TxPath::Own).collect();
         let worker = Worker::new(WorkerParts {
             engine,
-            io: WorkerIo::new(ground.pool, paths, vec![None], vec![None], Arc::clone(&stats)),
+            io: WorkerIo::new(ground.pool, paths, owners.to, senders.to, Arc::clone(&stats)),
             rx: rx.into_iter().flatten().collect(),
-            handed: Vec::new(),
-            to_send: Vec::new(),
+            handed: owners.from,
+            to_send: senders.from,
             mail,
             snapshots: publisher.reader(),
             stats: Arc::clone(&stats),
@@ -219,7 +238,7 @@ impl Rig {
             core,
             page_bytes,
             clock,
-            _publisher: publisher,
+            _publisher: Arc::clone(publisher),
             _notices: notices,
             _mail: mail_tx,
         })

@@ -33,64 +33,96 @@ struct Report {
     cpu: String,
     hz: f64,
     seconds: f64,
-    /// The ceiling over all rows: its spread is what the machine itself adds to every figure.
+    /// The ceiling over all rows on one processor: a constant amount of work, so its spread is what the machine
+    /// itself adds to every figure.
     ceiling: Option<Figure>,
+    /// That spread, as a part of the median.
     noise: Option<f64>,
-    bytes_per_session: f64,
-    rows: Vec<Measured>,
+    /// The median spread of the ceiling within a row: what the machine adds within seconds.
+    noise_in_row: Option<f64>,
+    rows: Vec<Line>,
     left_out: Vec<String>,
     budgets: Vec<Budget>,
+}
+
+/// A row and what follows from it.
+#[derive(Serialize)]
+struct Line {
+    #[serde(flatten)]
+    row: Measured,
+    /// How much of it a processor does in a second, in millions, where clocks are counted.
+    millions_per_second: Option<f64>,
+    /// The median over the ceiling's.
+    ratio: Option<f64>,
+}
+
+impl Line {
+    fn of(row: Measured) -> Self {
+        let counts_clocks = row.unit.starts_with("clocks/");
+        let millions_per_second = counts_clocks.then(|| row.hz / row.value.median / 1e6);
+        let ratio = row.ceiling.map(|ceiling| row.value.median / ceiling.median);
+        Self { row, millions_per_second, ratio }
+    }
+
+    /// The same work as in other rows: a packet of the shortest size, on one processor.
+    fn plain_ceiling(&self) -> Option<Figure> {
+        let name = &self.row.name;
+        let is_plain = ["established", "new", "replication"].iter().any(|kind| name.starts_with(kind));
+        self.row.ceiling.filter(|_| is_plain && !name.ends_with(TWO_CORES))
+    }
 }
 
 /// Memory that must stay free beside a table, in bytes.
 const SPARE_MEMORY: u64 = 2 << 30;
 
-/// Measures everything and prints it.
+/// Measures everything and prints it; what is under way goes to stderr. Budgets that are not met are no error.
 pub fn run(args: &RunArgs) -> Result<()> {
     let (began, mut rows, mut left_out) = (Instant::now(), Vec::new(), Vec::new());
     let effort = if args.quick {
-        Effort { runs: 5, packets: 400_000 }
+        Effort { runs: 7, packets: 400_000 }
     } else {
-        Effort { runs: 9, packets: 2_000_000 }
+        Effort { runs: 11, packets: 1_500_000 }
     };
-    for row in plan(args) {
+    let plan: Vec<Row> =
+        plan(args).into_iter().filter(|row| row.args().join(" ").contains(&args.only)).collect();
+    for (number, row) in plan.iter().enumerate() {
         let name = row.args().join(" ");
-        if !name.contains(&args.only) {
-            continue;
-        }
+        let seconds = || began.elapsed().as_secs();
+        eprintln!("{:>4} s  {} of {}: {name}", seconds(), number + 1, plan.len());
         let need = engine::table::Memory::bytes(row.slots()) as u64 + SPARE_MEMORY;
         if available_memory().is_some_and(|available| available < need) {
             left_out.push(format!("{name}: {} MB of memory are needed", need >> 20));
             continue;
         }
-        match measure(row, effort) {
+        match measure(*row, effort) {
             Ok(measured) => {
                 for measured in &measured {
                     let value = short(measured.value.median);
-                    eprintln!(
-                        "{:>4.0} s  {}: {value} {}",
-                        began.elapsed().as_secs_f64(),
-                        measured.name,
-                        measured.unit
-                    );
+                    eprintln!("{:>4} s    {}: {value} {}", seconds(), measured.name, measured.unit);
                 }
                 rows.extend(measured);
             }
-            Err(error) => left_out.push(format!("{name}: {error}")),
+            Err(error) => {
+                eprintln!("{:>4} s    left out: {error}", seconds());
+                left_out.push(format!("{name}: {error}"));
+            }
         }
     }
-    // On two processors the ceiling is another one.
-    let on_one = rows.iter().filter(|row| !row.name.ends_with(TWO_CORES));
-    let ceilings: Vec<f64> = on_one.filter_map(|row| row.ceiling).map(|ceiling| ceiling.median).collect();
-    let ceiling = (!ceilings.is_empty()).then(|| Figure::of(ceilings));
+    let budgets = budgets(&rows);
+    let rows: Vec<Line> = rows.into_iter().map(Line::of).collect();
+    let ceilings: Vec<Figure> = rows.iter().filter_map(Line::plain_ceiling).collect();
+    let over_all = |of: fn(&Figure) -> f64| {
+        (!ceilings.is_empty()).then(|| Figure::of(ceilings.iter().map(of).collect()))
+    };
+    let ceiling = over_all(|ceiling| ceiling.median);
     let report = Report {
         cpu: cpu(),
-        hz: rows.first().map_or(f64::NAN, |row| row.hz),
+        hz: rows.first().map_or(0.0, |line| line.row.hz),
         seconds: began.elapsed().as_secs_f64(),
         ceiling,
         noise: ceiling.map(|ceiling| ceiling.spread()),
-        bytes_per_session: engine::table::Memory::bytes(1_000_000) as f64 / 1e6,
-        budgets: budgets(&rows),
+        noise_in_row: over_all(Figure::spread).map(|spread| spread.median),
+        budgets,
         rows,
         left_out,
     };
@@ -124,9 +156,16 @@ fn plan(args: &RunArgs) -> Vec<Row> {
         rows.push(Row::New { traffic, sessions: 1_000_000, rules, partner });
     }
     rows.push(Row::Replication { traffic: Traffic::Udp4, sessions: 1_000_000 });
+    rows.push(Row::Scaling { traffic: Traffic::Tcp4, sessions: 1_000_000 });
+    rows.push(Row::Latency { traffic: Traffic::Tcp4, sessions: 100_000, burst: 32 });
+    if full {
+        rows.push(Row::Replication { traffic: Traffic::Tcp4, sessions: 1_000_000 });
+        rows.push(Row::Latency { traffic: Traffic::Tcp4, sessions: 100_000, burst: 256 });
+    }
     for imix in [false, true] {
         rows.push(Row::Mixed { flows: 100_000, packets_per_flow: 8, slots: 4_000_000, imix });
     }
+    rows.push(Row::Memory { sessions: 1_000_000 });
     for traffic in [Traffic::Tcp4, Traffic::Udp4] {
         rows.push(Row::Sync { traffic, sessions: 1_000_000 });
     }
@@ -141,6 +180,9 @@ fn sessions(row: Row) -> u32 {
         Row::Established { sessions, .. }
         | Row::New { sessions, .. }
         | Row::Replication { sessions, .. }
+        | Row::Latency { sessions, .. }
+        | Row::Scaling { sessions, .. }
+        | Row::Memory { sessions }
         | Row::Sync { sessions, .. } => sessions,
         Row::Mixed { flows, .. } => flows,
     }
@@ -165,35 +207,33 @@ fn measure(row: Row, effort: Effort) -> Result<Vec<Measured>> {
 fn print(report: &Report) {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
-    table.set_header(["what", "sessions", "unit", "min", "median", "max", "ceiling", "ratio"]);
-    for row in &report.rows {
+    table.set_header(["what", "sessions", "unit", "min", "median", "max", "M/s", "ceiling", "ratio"]);
+    for Line { row, millions_per_second, ratio } in &report.rows {
         let Figure { min, median, max } = row.value;
-        let [min, median_, max] = [min, median, max].map(short);
-        let ceiling = row.ceiling.map_or_else(String::new, |ceiling| short(ceiling.median));
-        let ratio = row.ceiling.map_or_else(String::new, |ceiling| short(median / ceiling.median));
+        let [min, median, max] = [min, median, max].map(short);
+        let if_any = |value: Option<f64>| value.map_or_else(String::new, short);
         table.add_row([
             row.name.clone(),
             row.sessions.to_string(),
             row.unit.clone(),
             min,
-            median_,
+            median,
             max,
-            ceiling,
-            ratio,
+            if_any(*millions_per_second),
+            if_any(row.ceiling.map(|ceiling| ceiling.median)),
+            if_any(*ratio),
         ]);
     }
     println!("{}, TSC at {:.0} MHz; {:.0} s", report.cpu, report.hz / 1e6, report.seconds);
-    if report.rows.iter().any(|row| row.page_bytes == 4096) {
+    if report.rows.iter().any(|line| line.row.page_bytes == 4096) {
         println!("Some tables lay in ordinary pages: reserve huge pages for figures that count.");
     }
-    if let (Some(ceiling), Some(noise)) = (report.ceiling, report.noise) {
+    if let (Some(ceiling), Some(noise), Some(in_row)) = (report.ceiling, report.noise, report.noise_in_row) {
         let [min, median, max] = [ceiling.min, ceiling.median, ceiling.max].map(short);
-        println!(
-            "ceiling {min} / {median} / {max} clocks a packet over all rows: {:.0} % noise",
-            noise * 100.0
-        );
+        println!("ceiling {min} / {median} / {max} clocks a packet over all rows");
+        println!("noise: {:.0} % from row to row, {:.0} % within a row", noise * 100.0, in_row * 100.0);
     }
-    println!("{} bytes a session\n\n{table}\n", short(report.bytes_per_session));
+    println!("\n{table}\n");
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
     table.set_header(["budget", "value", "unit", "must", "aim", "met"]);

@@ -22,6 +22,15 @@ const WAN_GATEWAY6: Addr = Addr::V6([0xfd, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
 
 /// The snapshot of a policy with so many rules, the last of which admits the traffic.
 pub fn snapshot(rules: usize, timeouts: Timeouts) -> Result<Snapshot, Box<dyn std::error::Error>> {
+    snapshot_for(1, rules, timeouts)
+}
+
+/// The same for so many workers.
+pub fn snapshot_for(
+    workers: u8,
+    rules: usize,
+    timeouts: Timeouts,
+) -> Result<Snapshot, Box<dyn std::error::Error>> {
     let (lan, wan) = (ZoneId(0), ZoneId(1));
     let mut list = generate(7, rules.saturating_sub(1), 8);
     // The generated rules are asked like any others; those that match the bench's own traffic admit it.
@@ -74,7 +83,12 @@ pub fn snapshot(rules: usize, timeouts: Timeouts) -> Result<Snapshot, Box<dyn st
         routes: Arc::new(routes),
         neighbours: Arc::new(neighbours),
         timeouts,
-        steering: Steering::new(wire::ToeplitzKey::new(0x6d5a).ok_or("a key with bits")?, 1),
+        steering: steering(workers)?,
         pair: engine::snapshot::PairView::default(),
     })
+}
+
+/// Which worker a session belongs to.
+pub fn steering(workers: u8) -> Result<Steering, Box<dyn std::error::Error>> {
+    Ok(Steering::new(wire::ToeplitzKey::new(0x6d5a).ok_or("a key with bits")?, workers))
 }

@@ -1,8 +1,8 @@
 //! Connections that open, send and close, through the worker: what `pktgen` asks of it, in one thread.
 
-use super::{Effort, Measured, PER_PACKET};
+use super::{Effort, Measured, PER_CONNECTION, PER_PACKET, in_turn};
 use crate::bed::drops;
-use crate::figure::{Figure, Turns};
+use crate::figure::Turns;
 use crate::flows::{FIREWALL, NEIGHBOUR, Traffic};
 use crate::pktgen::{Counts, Drive, Generator, Pace, Plan, Sizes, drive};
 use crate::rig::{Ground, Part, Result, Rig, RigConfig, Wires};
@@ -38,49 +38,56 @@ pub fn plan(ground: &Ground, mix: &Mix) -> Plan {
     }
 }
 
-/// Runs the mix for so many packets; clocks per packet, and per connection.
+/// The mix through a worker and through the ceiling; clocks per packet, and per connection.
 pub fn mixed(ground: &Ground, name: &str, mix: Mix, effort: Effort) -> Result<Vec<Measured>> {
     let mut rig = Rig::new(ground, RigConfig { slots: mix.slots, rules: 1_000, part: Part::Alone })?;
-    let mut generator = Generator::new(plan(ground, &mix)).ok_or("no such mix")?;
-    let (mut per_packet, mut per_connection) = (Vec::new(), Vec::new());
-    while generator.counts.closed < mix.flows.into() {
-        let Rig { firewall, wires, .. } = &mut rig;
-        play(ground, &mut generator, firewall, wires, u64::from(mix.flows));
+    let (mut free, mut macswap) = ground.macswap()?;
+    let generator = || Generator::new(plan(ground, &mix)).ok_or("no such mix");
+    let (mut own, mut others) = (generator()?, generator()?);
+    // Until first connections have become later ones, which begin and end at all times.
+    let mut ignored = Turns::default();
+    while own.counts.closed.min(others.counts.closed) < u64::from(mix.flows) * 2 {
+        let packets = u64::from(mix.flows);
+        play(ground, &mut own, &mut rig.firewall, &mut rig.wires, packets, &mut ignored);
+        play(ground, &mut others, &mut macswap, &mut free, packets, &mut ignored);
     }
-    for _ in 0..effort.runs {
-        let before = generator.counts;
-        let Rig { firewall, wires, .. } = &mut rig;
-        let clocks = play(ground, &mut generator, firewall, wires, effort.packets);
-        let connections = (generator.counts.closed - before.closed).max(1);
-        per_packet.push(clocks);
-        let packets = generator.counts.sent - before.sent;
-        per_connection.push(clocks * packets as f64 / connections as f64);
-    }
-    settle(ground, &mut generator, &mut rig)?;
-    let measured = |name: String, unit: &str, runs| Measured {
+    let before = own.counts;
+    let [ceiling, per_packet] = in_turn(effort, |subject, packets, turns| {
+        match subject {
+            0 => play(ground, &mut others, &mut macswap, &mut free, packets, turns),
+            _ => play(ground, &mut own, &mut rig.firewall, &mut rig.wires, packets, turns),
+        }
+        Ok(())
+    })?;
+    // The generator's doing, not the machine's: over all runs, since a short one may see few connections end.
+    let connections = own.counts.closed - before.closed;
+    let packets = (own.counts.sent - before.sent) as f64 / connections as f64;
+    settle(ground, &mut own, &mut rig)?;
+    let measured = |name: String, unit: &str, factor| Measured {
         name,
         sessions: rig.sessions(),
         unit: unit.into(),
-        value: Figure::of(runs),
-        ceiling: None,
+        value: per_packet.scaled(factor),
+        ceiling: Some(ceiling.scaled(factor)),
         page_bytes: rig.page_bytes,
         hz: ground.hz(),
     };
     Ok(vec![
-        measured(format!("mixed: {name}"), PER_PACKET, per_packet),
-        measured(format!("mixed: {name}, whole"), "clocks/connection", per_connection),
+        measured(format!("mixed: {name}"), PER_PACKET, 1.0),
+        measured(format!("mixed: {name}, whole"), PER_CONNECTION, packets),
     ])
 }
 
-/// Clocks per packet.
+/// So many packets of the mix.
 fn play(
     ground: &Ground,
     generator: &mut Generator,
     subject: &mut impl Subject,
     wires: &mut Wires,
     packets: u64,
-) -> f64 {
-    let (meter, mut turns) = (subject.meter(), Turns::default());
+    turns: &mut Turns,
+) {
+    let meter = subject.meter();
     let before = meter.packets();
     let pace = Pace::new(0.0, 1, ground.hz());
     let mut driven = Drive { generator, wire: wires, pool: ground.pool, pace, neighbours: None };
@@ -90,7 +97,6 @@ fn play(
         turns.add(meter.clocks() - clocks, meter.packets() - then);
         meter.packets() - before < packets
     });
-    turns.mean()
 }
 
 /// Everything that was sent came out or was dropped under a counter.

@@ -1,11 +1,13 @@
 //! What is measured. Each row runs in a process of its own, so that the next one finds memory and huge
 //! pages as this one did, and brings its own ceiling from the same minutes.
 
+mod cores;
 mod forward;
+mod memory;
 pub mod mixed;
 mod sync_core;
 
-use crate::figure::Figure;
+use crate::figure::{Figure, Turns};
 use crate::flows::Traffic;
 use crate::pktgen::Sizes;
 use crate::rig::{Ground, Result};
@@ -43,6 +45,28 @@ pub enum Row {
     Replication {
         /// What the sessions carry.
         traffic: Traffic,
+        /// How many there are.
+        sessions: u32,
+    },
+    /// How long packets of established sessions take, at half and nine tenths of what the worker can do.
+    Latency {
+        /// What the sessions carry.
+        traffic: Traffic,
+        /// How many there are.
+        sessions: u32,
+        /// Packets that leave one end at once.
+        #[arg(long, default_value_t = 32)]
+        burst: u32,
+    },
+    /// One worker on one processor, two on two, and so on.
+    Scaling {
+        /// What the sessions carry.
+        traffic: Traffic,
+        /// How many each worker has.
+        sessions: u32,
+    },
+    /// Memory of a session.
+    Memory {
         /// How many there are.
         sessions: u32,
     },
@@ -105,6 +129,33 @@ pub const PER_PACKET: &str = "clocks/packet";
 pub const TWO_CORES: &str = "two cores";
 /// Clocks for each new session.
 pub const PER_SESSION: &str = "clocks/session";
+/// Clocks for all packets of a connection.
+pub const PER_CONNECTION: &str = "clocks/connection";
+
+/// Pieces of a run: several subjects take turns at so many of them, so that whatever happens to the machine
+/// meanwhile happens to all.
+const SLICES: u64 = 8;
+
+/// Measures `N` subjects in turn, a slice of a run at a time. `slice` has a subject work on so many packets and
+/// notes the clocks of its turns. The first run warms up.
+fn in_turn<const N: usize>(
+    effort: Effort,
+    mut slice: impl FnMut(usize, u64, &mut Turns) -> Result<()>,
+) -> Result<[Figure; N]> {
+    let mut runs = [const { Vec::new() }; N];
+    for run in 0..=effort.runs {
+        let mut turns = std::array::from_fn::<Turns, N, _>(|_| Turns::default());
+        for _ in 0..SLICES {
+            for (subject, turns) in turns.iter_mut().enumerate() {
+                slice(subject, effort.packets / SLICES, turns)?;
+            }
+        }
+        if run > 0 {
+            runs.iter_mut().zip(turns).for_each(|(runs, turns)| runs.push(turns.mean()));
+        }
+    }
+    Ok(runs.map(Figure::of))
+}
 
 /// Packet buffers: more than all rings hold.
 const MBUFS: u32 = 16_383;
@@ -126,6 +177,11 @@ impl Row {
                 args
             }
             Row::Replication { traffic, sessions } => words(&[&"replication", &traffic.name(), &sessions]),
+            Row::Latency { traffic, sessions, burst } => {
+                words(&[&"latency", &traffic.name(), &sessions, &"--burst", &burst])
+            }
+            Row::Scaling { traffic, sessions } => words(&[&"scaling", &traffic.name(), &sessions]),
+            Row::Memory { sessions } => words(&[&"memory", &sessions]),
             Row::Sync { traffic, sessions } => words(&[&"sync", &traffic.name(), &sessions]),
             Row::Mixed { flows, packets_per_flow, slots, imix } => {
                 let mut args =
@@ -139,10 +195,11 @@ impl Row {
     /// Sessions that it needs memory for.
     pub fn slots(self) -> u32 {
         match self {
-            Row::Established { sessions, .. } => sessions,
+            Row::Established { sessions, .. } | Row::Latency { sessions, .. } => sessions,
             // A table for each run, or several beside each other.
-            Row::New { sessions, .. } => sessions.saturating_mul(10),
-            Row::Replication { sessions, .. } | Row::Sync { sessions, .. } => sessions.saturating_mul(4),
+            Row::New { sessions, .. } | Row::Memory { sessions } => sessions.saturating_mul(12),
+            Row::Replication { sessions, .. } => sessions.saturating_mul(6),
+            Row::Scaling { sessions, .. } | Row::Sync { sessions, .. } => sessions.saturating_mul(4),
             Row::Mixed { slots, .. } => slots,
         }
     }
@@ -155,8 +212,13 @@ impl Row {
                 forward::established(&ground, traffic, sessions, effort)
             }
             Row::Established { traffic, sessions, two_cores: true } => {
-                forward::established_on_two_cores(&ground, traffic, sessions, effort)
+                cores::established(&ground, traffic, sessions, effort)
             }
+            Row::Latency { traffic, sessions, burst } => {
+                cores::latency(&ground, traffic, sessions, burst, effort)
+            }
+            Row::Scaling { traffic, sessions } => cores::scaling(&ground, traffic, sessions, effort),
+            Row::Memory { sessions } => memory::memory(&ground, sessions, effort),
             Row::New { traffic, sessions, rules, partner } => {
                 forward::new_sessions(&ground, traffic, sessions, (rules, partner), effort)
             }
