@@ -13,7 +13,7 @@ use crate::ids::{PortId, WorkerId};
 use crate::role::RoleView;
 use crate::session;
 use crate::snapshot::{PortView, Snapshot};
-use crate::table::{Bound, Due, End, Entry, Guess, KeyHash, Shard, Slot, flags};
+use crate::table::{Bound, Due, End, Entry, Guess, KeyHash, Shard, Slot, flags, prefetch_read};
 use crate::time::Ticks;
 use crate::track::Timeouts;
 use arrayvec::ArrayVec;
@@ -27,6 +27,9 @@ pub const BURST: usize = 32;
 /// A burst of frames.
 pub type Burst<B> = ArrayVec<B, BURST>;
 
+/// A frame's headers are asked for so many frames before they are parsed: a port leaves them in a cache
+/// further away, or in another processor's.
+const FRAMES_AHEAD: usize = 4;
 /// Sessions re-evaluated in one burst after a change of policy, at most; the others of the burst pass
 /// under the decision that they have.
 const REBINDS_PER_BURST: u32 = 8;
@@ -187,9 +190,12 @@ impl<B: PacketBuf> Engine<B> {
         io: &mut I,
         steer: bool,
     ) {
-        let Some(cx) = Context::new(now, snapshot, ingress) else { return burst.clear() };
+        let Some(mut cx) = Context::new(now, snapshot, ingress) else { return burst.clear() };
         if !self.role.forwards() {
             return self.watch(&cx, burst, io);
+        }
+        if self.apart.on {
+            cx.bound = Bound::NEVER;
         }
         let Some(mut lanes) = self.lanes.take() else { return burst.clear() };
         if self.settled_for != snapshot.neighbours.revision() {
@@ -210,11 +216,16 @@ impl<B: PacketBuf> Engine<B> {
     #[inline(never)]
     fn arrive(&self, cx: &Context<'_>, lanes: &mut [Lane], burst: &mut Burst<B>, steer: bool) {
         let mut bytes = 0;
-        for (lane, frame) in lanes.iter_mut().zip(burst.iter_mut()) {
-            let frame_len = frame.frame_len();
+        for (at, lane) in lanes.iter_mut().enumerate() {
+            if let Some(coming) = burst.get(at + FRAMES_AHEAD) {
+                prefetch_read(coming.bytes(), 0);
+            }
+            let Some(frame) = burst.get_mut(at) else { break };
+            let (head, frame_len) = (frame.bytes(), frame.frame_len());
             bytes += frame_len as u64;
             let good = frame.ip_checksum() == RxChecksum::Good;
-            match wire::parse::parse_into(&mut lane.desc, frame.bytes(), frame_len, good) {
+            match wire::parse::parse_into(&mut lane.desc, head, frame_len, good) {
+                Ok(()) if is_at(cx.face, head) && !steer => self.sort_flow(lane),
                 Ok(()) => self.sort(cx, lane, frame, steer),
                 Err(e) => self.refuse_or_join(cx, lane, frame, steer, e),
             }
@@ -225,7 +236,7 @@ impl<B: PacketBuf> Engine<B> {
 
     /// Flows go to the index, everything else to the slow lane, and what is not ours to nobody or to its
     /// owner.
-    #[inline(always)]
+    #[inline(never)]
     fn sort(&self, cx: &Context<'_>, lane: &mut Lane, frame: &B, steer: bool) {
         if !is_at(cx.face, frame.bytes())
             && let Some(fate) = other_address(cx, &lane.desc, frame.bytes())
@@ -240,6 +251,12 @@ impl<B: PacketBuf> Engine<B> {
                 return;
             }
         }
+        self.sort_flow(lane);
+    }
+
+    /// Of what is for us and ours, only flows are looked up.
+    #[inline(always)]
+    fn sort_flow(&self, lane: &mut Lane) {
         lane.fate = match lane.desc.kind {
             Kind::Tcp | Kind::Udp | Kind::EchoRequest | Kind::EchoReply | Kind::OtherIp => {
                 lane.hash = self.shard.hash(&lane.desc.key);

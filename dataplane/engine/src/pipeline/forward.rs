@@ -28,27 +28,18 @@ impl<B: PacketBuf> Engine<B> {
         frame: B,
         io: &mut I,
     ) {
-        let desc = &lane.desc;
-        if entry.is_bound(cx.bound, dir)
-            && let Some(adjacency) = cx.snapshot.neighbours.resolved(entry.next_hop(dir))
-            && desc.ttl > 1
-            && desc.ip_len <= adjacency.mtu
-            && !self.apart.on
-        {
-            if desc.kind == Kind::Tcp
-                && let Some(is_far) = entry.pass_segment(dir, &desc.tcp, desc.ip_len, cx.now)
-            {
-                if is_far {
-                    self.moved_far(slot);
-                }
-                return self.forward(desc, adjacency, frame, io);
-            }
-            if desc.kind == Kind::Udp && track::udp::is_settled(entry.state(), dir) {
-                entry.pass_counted(dir, desc.ip_len, cx.now);
-                return self.forward(desc, adjacency, frame, io);
-            }
+        // Each direction has code in which it is a constant.
+        let passed = match dir {
+            Dir::Initiator => pass(cx, &lane.desc, Dir::Initiator, entry),
+            Dir::Responder => pass(cx, &lane.desc, Dir::Responder, entry),
+        };
+        let Some((adjacency, is_far)) = passed else {
+            return self.uncommon(cx, lane, (slot, dir), entry, frame, io);
+        };
+        if is_far {
+            self.moved_far(slot);
         }
-        self.uncommon(cx, lane, (slot, dir), entry, frame, io);
+        self.forward(&lane.desc, adjacency, frame, io);
     }
 
     /// Every packet of a known session, whatever is the matter with it.
@@ -385,6 +376,27 @@ impl<B: PacketBuf> Engine<B> {
                 }
             }
         }
+    }
+}
+
+/// The common case up to the point where the packet leaves: whether it may, tracked and counted. Where it
+/// goes, and true if the other node is to hear of it; `None`, with nothing done, for everything else.
+#[inline(always)]
+fn pass<'s>(cx: &Context<'s>, desc: &Desc, dir: Dir, entry: &Entry) -> Option<(&'s Adjacency, bool)> {
+    if !entry.is_bound(&cx.bound, dir) {
+        return None;
+    }
+    let adjacency = cx.snapshot.neighbours.resolved(entry.next_hop(dir))?;
+    if desc.ttl <= 1 || desc.ip_len > adjacency.mtu {
+        return None;
+    }
+    match desc.kind {
+        Kind::Tcp => Some((adjacency, entry.pass_segment(dir, &desc.tcp, desc.ip_len, cx.now)?)),
+        Kind::Udp if track::udp::is_settled(entry.state(), dir) => {
+            entry.pass_counted(dir, desc.ip_len, cx.now);
+            Some((adjacency, false))
+        }
+        _ => None,
     }
 }
 

@@ -90,15 +90,19 @@ pub struct Binding {
 /// The generation and the zone that a packet's session must be bound to, in place in word 6's upper half:
 /// for a packet from the initiator, and for one from the responder.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bound([u32; 2]);
+pub(crate) struct Bound {
+    masks: [u32; 2],
+    values: [u32; 2],
+}
 
 impl Bound {
-    const MASKS: [u32; 2] = [0x00ff_ffff, 0xff00_ffff];
+    /// No packet passes without questions.
+    pub const NEVER: Self = Self { masks: [0; 2], values: [1; 2] };
 
     /// For packets that come in from this zone.
     pub fn new(generation: u16, zone: ZoneId) -> Self {
         let (generation, zone) = (u32::from(generation), u32::from(zone.0));
-        Self([generation | zone << 16, generation | zone << 24])
+        Self { masks: [0x00ff_ffff, 0xff00_ffff], values: [generation | zone << 16, generation | zone << 24] }
     }
 }
 
@@ -222,9 +226,9 @@ impl Entry {
 
     /// True if packets from `dir` pass without asking the policy or the zone.
     #[inline(always)]
-    pub fn is_bound(&self, bound: Bound, dir: Dir) -> bool {
+    pub fn is_bound(&self, bound: &Bound, dir: Dir) -> bool {
         let is = (self.get(BINDING) >> 32) as u32;
-        (is ^ bound.0[dir.index()]) & Bound::MASKS[dir.index()] == 0
+        is & bound.masks[dir.index()] == bound.values[dir.index()]
     }
 
     /// The next hop of packets from `dir`.
