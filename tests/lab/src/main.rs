@@ -12,7 +12,10 @@ use lab::{
     faults::{self, Cable, ProcessFault},
     forwarder::{self, Direction, Impairment},
     guard,
-    measure::{self, Setting, compare::Plan},
+    measure::{
+        self, Setting,
+        compare::{Plan, System},
+    },
     state::{LabLock, LabState},
     status,
 };
@@ -139,6 +142,12 @@ enum Command {
         /// Deaths of the active machine for each system, by size of the table; the last is for all further sizes.
         #[arg(long, value_delimiter = ',', default_value = "5,5,3")]
         runs: Vec<u32>,
+        /// Who goes through it; all of them by default.
+        #[arg(long, value_delimiter = ',', default_value = "understudy,direct,cached")]
+        systems: Vec<SystemArg>,
+        /// Only the deaths and what leads to them: no forwarding, no cuts of the sync link.
+        #[arg(long)]
+        courses_only: bool,
         /// Sizes of the session table.
         #[arg(long, value_delimiter = ',', default_value = "1000,100000,500000")]
         sessions: Vec<u32>,
@@ -175,6 +184,27 @@ enum MeasureArg {
 enum PollingArg {
     Adaptive,
     Busy,
+}
+
+/// Who is compared.
+#[derive(Clone, Copy, ValueEnum)]
+enum SystemArg {
+    /// Our own pair.
+    Understudy,
+    /// nftables, keepalived, and conntrackd without an external cache.
+    Direct,
+    /// The same with an external cache.
+    Cached,
+}
+
+impl SystemArg {
+    fn system(self) -> System {
+        match self {
+            SystemArg::Understudy => System::Understudy,
+            SystemArg::Direct => System::Direct,
+            SystemArg::Cached => System::Cached,
+        }
+    }
 }
 
 impl PollingArg {
@@ -370,10 +400,12 @@ fn run(command: Command) -> Result<ExitCode> {
             };
             finish(figures.table(), figures.faults.is_empty(), json.then(|| figures.to_json()))
         }
-        Command::Compare { runs, sessions, picture, json } => {
+        Command::Compare { runs, systems, courses_only, sessions, picture, json } => {
             sweep_on_signals()?;
             guard::require_root()?;
-            let found = measure::compare::run(&Plan { sessions, runs, patience: PATIENCE });
+            let systems = systems.into_iter().map(SystemArg::system).collect();
+            let plan = Plan { sessions, runs, systems, courses_only, patience: PATIENCE };
+            let found = measure::compare::run(&plan);
             if let Some(path) = picture {
                 found.draw(&path)?;
             }

@@ -213,6 +213,19 @@ fn host_side_up(link: Link) -> Result<()> {
     offloads_off(link.host, HOST_INTERFACE)
 }
 
+/// Takes a node's cables out of the switches, all at once, or puts them back: what its machine's death looks
+/// like from outside. No link goes down, since where anything on this machine masquerades, the kernel answers
+/// that by going through the sessions of all namespaces, in the middle of what is measured.
+pub(crate) fn plug(node: Host, plugged: bool) -> Result<()> {
+    let data = Network::BOTH.map(|network| (network.node_port(node), network.bridge()));
+    let all = data.into_iter().chain([(SyncLink::FIRST.node_port(node), SyncLink::FIRST.bridge())]);
+    let lines = all.map(|(port, bridge)| match plugged {
+        true => format!("link set {port} master {bridge}\n"),
+        false => format!("link set {port} nomaster\n"),
+    });
+    batch(Host::Switch, &lines.collect::<String>())
+}
+
 /// Lines for `ip -batch` in a host's namespace.
 pub(crate) fn batch(host: Host, lines: &str) -> Result<()> {
     check_with_input(Command::new("ip").args(["-n", host.namespace(), "-batch", "-"]), lines, SHORT).map(drop)

@@ -2,7 +2,7 @@
 //! very same cables between the very same client and server.
 //!
 //! Its nodes are the lab's namespaces with the kernel's forwarding in them. A machine's death is made of all
-//! of its programs' deaths and all of its links' going down at once.
+//! of its programs' deaths and, at once, of the loss of all its cables.
 
 mod limits;
 mod texts;
@@ -26,7 +26,7 @@ use crate::{
     guard::{Lab, LabOptions},
     netns,
     process::ProcessRef,
-    topology::{Host, Network, SyncLink},
+    topology::{Host, Network},
 };
 
 /// Where conntrackd keeps what the other node tells it.
@@ -48,7 +48,7 @@ pub struct RivalOptions {
 }
 
 /// How long a node may take to be there, or to have been told everything.
-const READY: Duration = Duration::from_secs(30);
+const READY: Duration = Duration::from_secs(60);
 /// So long without a further session, and it counts as all that comes.
 const STILL: Duration = Duration::from_secs(8);
 
@@ -112,15 +112,28 @@ impl Rival {
 
     /// Sessions that a standby holds for the other node.
     pub fn mirrored(&self, host: Host) -> Result<u64> {
-        if self.options.cache == Cache::None {
-            return self.sessions(host);
+        match self.options.cache {
+            Cache::None => self.sessions(host),
+            Cache::External => self.cached(host, "external"),
         }
+    }
+
+    /// Sessions that an active node has to tell: its kernel's, and what its daemon made of them.
+    pub fn to_tell(&self, host: Host) -> Result<u64> {
+        let own = self.sessions(host)?;
+        match self.options.cache {
+            Cache::None => Ok(own),
+            Cache::External => Ok(own.max(self.cached(host, "internal")?)),
+        }
+    }
+
+    fn cached(&self, host: Host, cache: &str) -> Result<u64> {
         let said = self.ask(host, &["-s"])?;
-        let external = said.split("cache external").nth(1).unwrap_or_default();
-        let count = external.lines().find_map(|line| line.trim().strip_prefix("current active connections:"));
+        let part = said.split(&format!("cache {cache}")).nth(1).unwrap_or_default();
+        let count = part.lines().find_map(|line| line.trim().strip_prefix("current active connections:"));
         count
             .and_then(|count| count.trim().parse().ok())
-            .ok_or_else(|| LabError::output("the external cache's size", &said))
+            .ok_or_else(|| LabError::output(format!("the {cache} cache's size"), &said))
     }
 
     /// Waits until a standby has been told of so many sessions, or nothing more comes; how many it has.
@@ -137,42 +150,6 @@ impl Rival {
             }
             thread::sleep(Duration::from_millis(20));
         }
-    }
-
-    /// Sessions that a node's kernel has and that are looked at after a death: those of the streams, by their
-    /// port of the server, pings, and connections that are established to another port.
-    pub fn watched_sessions(&self, host: Host, udp_port: u16, tcp_port: u16) -> Result<u64> {
-        let udp = format!("-p udp --dport {udp_port}");
-        let tcp = format!("-p tcp --dport {tcp_port} --state ESTABLISHED");
-        let kinds = [
-            format!("-f ipv4 {udp}"),
-            format!("-f ipv6 {udp}"),
-            format!("-f ipv4 {tcp}"),
-            format!("-f ipv6 {tcp}"),
-            "-f ipv4 -p icmp".into(),
-            "-f ipv6 -p icmpv6".into(),
-        ];
-        let lists: String = kinds.iter().map(|kind| format!("conntrack -L {kind}; ")).collect();
-        self.count(host, &format!("{{ {lists} }} 2>/dev/null | grep -c src="))
-    }
-
-    /// The same for those that a standby holds for the other node.
-    pub fn watched_in_mirror(&self, host: Host, udp_port: u16, tcp_port: u16) -> Result<u64> {
-        match self.options.cache {
-            Cache::None => self.watched_sessions(host, udp_port, tcp_port),
-            Cache::External => {
-                let config = self.find(host)?.dir.join("conntrackd.conf");
-                let dump = format!("conntrackd -C {} -e", config.display());
-                let kinds = format!("udp .* dport={udp_port} |ESTABLISHED.* dport={tcp_port} |icmp");
-                self.count(host, &format!("{dump} | grep -cE '{kinds}'"))
-            }
-        }
-    }
-
-    fn count(&self, host: Host, line: &str) -> Result<u64> {
-        // No match is an exit code of its own, and no error.
-        let said = exec::run(exec::on(host, "sh").args(["-c", line]), READY)?.stdout;
-        said.trim().parse().map_err(|_| LabError::output("a number of sessions", &said))
     }
 
     /// Has the kernel forward frames that come in on a node's data ports on one processor, or on the one
@@ -197,12 +174,12 @@ impl Rival {
     pub fn kill(&mut self, host: Host) -> Result<Instant> {
         let node = self.node(host)?;
         let all = netns::processes(host);
-        let links: String = node.links().map(|link| format!("link set {link} down\n")).collect();
+        // Programs first: one that saw its links go down would say so with its last words.
         let at = Instant::now();
-        netns::batch(host, &links)?;
         all.iter().for_each(|process| {
             process.signal(Signal::KILL);
         });
+        netns::plug(host, false)?;
         node.programs.clear();
         all.iter().for_each(|process| {
             process.gone_within(READY);
@@ -215,6 +192,7 @@ impl Rival {
         let options = self.options;
         let node = self.node(host)?;
         node.prepare(options)?;
+        netns::plug(host, true)?;
         let started = Instant::now();
         node.start()?;
         Ok(started)
@@ -251,18 +229,16 @@ impl Rival {
 }
 
 impl RivalNode {
-    fn links(&self) -> impl Iterator<Item = &'static str> + use<> {
-        Network::BOTH.map(|network| network.link().node_interface).into_iter().chain([SyncLink::FIRST.name()])
-    }
-
     /// Addresses, rules and files of a machine that has just started.
     fn prepare(&mut self, options: RivalOptions) -> Result<()> {
         let host = self.host;
-        let flush: String = self.links().map(|link| format!("addr flush dev {link}\n")).collect();
+        // Only the shared ones: each address that goes may have the kernel look through all sessions.
+        let flush: String = Network::BOTH.map(texts::forget_shared).concat();
         netns::batch(host, &flush)?;
-        exec::check(exec::on(host, "nft").args(["flush", "ruleset"]), SHORT)?;
-        exec::check_with_input(exec::on(host, "nft").args(["-f", "-"]), texts::RULES, SHORT)?;
-        exec::check(exec::on(host, "conntrack").arg("-F"), SHORT)?;
+        // In one step: without any rule in between the kernel would leave off tracking, and begin again.
+        let rules = format!("flush ruleset\n{}", texts::RULES);
+        exec::check_with_input(exec::on(host, "nft").args(["-f", "-"]), &rules, READY)?;
+        exec::check(exec::on(host, "conntrack").arg("-F"), READY)?;
         netns::within(host, || {
             texts::SYSCTLS.iter().try_for_each(|(key, value)| {
                 let path = format!("/proc/sys/{key}");

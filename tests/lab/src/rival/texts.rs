@@ -51,12 +51,20 @@ pub(super) fn addresses(node: Host) -> String {
         let v4 = network.node_address(node);
         let [_, net, _, host] = v4.octets();
         lines += &format!("link set {interface} arp on\nlink set {interface} up\n");
-        lines += &format!("addr add {v4}/24 dev {interface}\n");
-        lines += &format!("addr add fd00:{net}::{host}/64 dev {interface} nodad\n");
+        lines += &format!("addr replace {v4}/24 dev {interface}\n");
+        lines += &format!("addr replace fd00:{net}::{host}/64 dev {interface} nodad\n");
     }
     let sync = SyncLink::FIRST;
     lines += &format!("link set {0} arp on\nlink set {0} up\n", sync.name());
-    lines + &format!("addr add {}/24 dev {}\n", sync.address(node), sync.name())
+    lines + &format!("addr replace {}/24 dev {}\n", sync.address(node), sync.name())
+}
+
+/// Takes the addresses away that keepalived gave a node's interface.
+pub(super) fn forget_shared(network: Network) -> String {
+    let (interface, [_, net, ..]) = (network.link().node_interface, network.node_address(Host::A).octets());
+    format!(
+        "addr flush dev {interface} to 10.{net}.0.1/32\naddr flush dev {interface} to fd00:{net}::1/128\n"
+    )
 }
 
 pub(super) fn conntrackd(node: Host, dir: &Path, options: RivalOptions) -> String {
@@ -109,6 +117,7 @@ pub(super) fn keepalived(node: Host, dir: &Path, options: RivalOptions) -> Strin
     script_user root
     enable_script_security
     vrrp_version 3
+    vrrp_priority -20
 }}
 vrrp_sync_group node {{
     group {{

@@ -50,6 +50,10 @@ impl Kind {
         Kind { system: System::Cached, alone: false, silent: true },
     ];
 
+    pub(super) const fn system(self) -> System {
+        self.system
+    }
+
     pub(super) const fn name(self) -> &'static str {
         if self.alone { "Understudy with lan-fallback = false" } else { self.system.name() }
     }

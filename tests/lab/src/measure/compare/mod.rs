@@ -17,8 +17,8 @@ use std::{fs, path::Path, time::Duration};
 
 use serde::Serialize;
 
-pub use self::cut::Cut;
-use self::{cut::Kind, progress::Progress, rates::Rates, subject::System};
+pub use self::{cut::Cut, subject::System};
+use self::{cut::Kind, progress::Progress, rates::Rates};
 use super::Figure;
 use crate::error::{LabError, Result};
 
@@ -53,8 +53,18 @@ pub struct Plan {
     pub sessions: Vec<u32>,
     /// Deaths for each system with a table of that size; the last one is for all further sizes.
     pub runs: Vec<u32>,
+    /// Who goes through it.
+    pub systems: Vec<System>,
+    /// Whether nothing else is done: no bare bridge, hence no forwarding, and no cuts.
+    pub courses_only: bool,
     /// How long to wait for another lab's end.
     pub patience: Duration,
+}
+
+impl Plan {
+    fn has_cut(&self, kind: Kind) -> bool {
+        !self.courses_only && self.systems.contains(&kind.system())
+    }
 }
 
 /// All that was found.
@@ -101,20 +111,23 @@ pub fn run(plan: &Plan) -> Comparison {
         .enumerate()
         .flat_map(|(place, sessions)| {
             let runs = plan.runs.get(place).or(plan.runs.last()).copied().unwrap_or(1);
-            System::ALL.map(|system| (*sessions, system, runs))
+            plan.systems.iter().map(move |system| (*sessions, *system, runs))
         })
         .collect();
+    let cuts: Vec<Kind> = Kind::ALL.into_iter().filter(|kind| plan.has_cut(*kind)).collect();
     let steps = courses.iter().map(|(sessions, _, runs)| expected(*sessions, *runs));
-    let mut progress = Progress::of([WIRE].into_iter().chain(steps).chain(Kind::ALL.map(|_| CUT)));
-    progress.begin("forwarding over a bare bridge", WIRE);
-    match rates::wire(1_000, plan.patience) {
-        Ok(rates) => found.wire = Wire::of(rates),
-        Err(error) => found.faults.push(format!("a bare bridge: {error}")),
-    }
-    eprintln!(
-        "{}",
-        found.faults.first().cloned().or(found.wire.as_ref().map(Wire::line)).unwrap_or_default()
+    let mut progress = Progress::of(
+        (!plan.courses_only).then_some(WIRE).into_iter().chain(steps).chain(cuts.iter().map(|_| CUT)),
     );
+    if !plan.courses_only {
+        progress.begin("forwarding over a bare bridge", WIRE);
+        match rates::wire(1_000, plan.patience) {
+            Ok(rates) => found.wire = Wire::of(rates),
+            Err(error) => found.faults.push(format!("a bare bridge: {error}")),
+        }
+        let line = found.faults.first().cloned().or(found.wire.as_ref().map(Wire::line));
+        eprintln!("  {}", line.unwrap_or_default().trim_end());
+    }
     for (sessions, system, runs) in courses {
         progress.begin(&format!("{sessions} sessions, {}", system.name()), expected(sessions, runs));
         let mut row = Row { system: system.name(), sessions, figures: Vec::new(), faults: Vec::new() };
@@ -127,7 +140,7 @@ pub fn run(plan: &Plan) -> Comparison {
         eprintln!("{}", row.lines());
         found.rows.push(row);
     }
-    for kind in Kind::ALL {
+    for kind in cuts {
         progress.begin(&format!("cut of the sync link, {}", kind.name()), CUT);
         let cut = cut::run(kind, plan);
         eprintln!("{}", cut.line());
@@ -136,12 +149,12 @@ pub fn run(plan: &Plan) -> Comparison {
     found
 }
 
-const WIRE: Duration = Duration::from_secs(15);
-const CUT: Duration = Duration::from_secs(25);
+const WIRE: Duration = Duration::from_secs(12);
+const CUT: Duration = Duration::from_secs(12);
 
 /// What a course is expected to take.
 fn expected(sessions: u32, runs: u32) -> Duration {
-    Duration::from_secs_f64(35.0 + f64::from(runs) * 5.0 + f64::from(sessions) / 10_000.0)
+    Duration::from_secs_f64(20.0 + f64::from(runs) * 3.5 + f64::from(sessions) / 15_000.0)
 }
 
 impl Wire {

@@ -19,8 +19,7 @@ use crate::{
     pair::PairSettings,
     pairview::PairView,
     rival::{Cache, Rival, RivalOptions, wait_for_role},
-    stream::STREAM_PORT,
-    topology::{Host, Network, SyncLink},
+    topology::Host,
 };
 
 /// How long anything may take to be whole.
@@ -29,16 +28,17 @@ const LONG: Duration = Duration::from_secs(60);
 /// the moment of the question.
 const SLACK_OF: u64 = 10_000;
 const SLACK: u64 = 4;
-/// How long the sessions that are looked at may be under way when all others are there.
-const WATCHED: Duration = Duration::from_secs(15);
+/// How long the last of them are waited for when nearly all are there.
+const LAST: Duration = Duration::from_secs(10);
 /// The server's port of the connections that are looked at.
 pub(super) const ECHO_PORT: u16 = 7450;
 
 /// What is compared, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum System {
+pub enum System {
+    /// Our own pair.
     Understudy,
-    /// Into the kernel's table at once.
+    /// conntrackd, into the kernel's table at once.
     Direct,
     /// conntrackd's default: a cache that is committed at a takeover.
     Cached,
@@ -85,7 +85,7 @@ pub(super) trait Subject {
     /// Waits until the active node's partner is ready to take over, or as ready as it gets, and says how long
     /// that took from a moment on.
     fn settle(&mut self, active: Host, since: Instant) -> Result<Mirrored>;
-    /// The node's machine dies: its programs and its links; when.
+    /// The node's machine dies: its programs, and its cables to all others; when.
     fn kill(&mut self, node: Host) -> Result<Instant>;
     /// It is back and has forgotten everything; when its programs were started.
     fn revive(&mut self, node: Host) -> Result<Instant>;
@@ -167,14 +167,14 @@ impl Subject for Own {
         let process = self.lab.node_at(node)?.process();
         let process = process.ok_or_else(|| LabError::Config(format!("{} does not run", node.name())))?;
         let at = Instant::now();
-        links(node, "down")?;
         process.signal(Signal::KILL);
+        netns::plug(node, false)?;
         Ok(at)
     }
 
     fn revive(&mut self, node: Host) -> Result<Instant> {
         self.lab.node_at(node)?.stop();
-        links(node, "up")?;
+        netns::plug(node, true)?;
         let started = Instant::now();
         self.lab.start(node)?;
         Ok(started)
@@ -213,12 +213,6 @@ impl Subject for Own {
     fn log_place(&mut self) -> Result<LogPlace> {
         Ok(self.log_lines()?.iter().map(Vec::len).collect())
     }
-}
-
-fn links(node: Host, state: &str) -> Result<()> {
-    let data = Network::BOTH.map(|network| network.link().node_interface);
-    let all = data.into_iter().chain([SyncLink::FIRST.name()]);
-    netns::batch(node, &all.map(|link| format!("link set {link} {state}\n")).collect::<String>())
 }
 
 /// One processor, or all of them.
@@ -270,25 +264,21 @@ impl Subject for Kernel {
         self.pair.cpu()
     }
 
-    /// By number first, since that is quick, and then by name: a mirror that lacks just those few that are
-    /// looked at after a death would make nonsense of it.
+    /// All of them, to the last: what is looked at after a death are the youngest.
     fn settle(&mut self, active: Host, since: Instant) -> Result<Mirrored> {
         wait_for_role(active)?;
         let standby = active.partner();
-        let wanted = self.pair.sessions(active)?;
-        let enough = wanted - slack(wanted).min(wanted);
-        let have = self.pair.wait_mirrored(standby, enough, LONG)?;
-        let mut took = since.elapsed();
-        let of_active = self.pair.watched_sessions(active, STREAM_PORT, ECHO_PORT)?;
-        let watched = || self.pair.watched_in_mirror(standby, STREAM_PORT, ECHO_PORT);
-        let deadline = Instant::now() + WATCHED;
-        let mut there = watched()?;
-        while there < of_active && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(100));
-            took = since.elapsed();
-            there = watched()?;
+        let wanted = self.pair.to_tell(active)?;
+        self.pair.wait_mirrored(standby, wanted - slack(wanted).min(wanted), LONG)?;
+        let deadline = Instant::now() + LAST;
+        loop {
+            let (wanted, have) = (self.pair.to_tell(active)?, self.pair.mirrored(standby)?);
+            let took = since.elapsed();
+            if have >= wanted || Instant::now() > deadline {
+                return Ok(Mirrored { missing: missing(wanted, have), took });
+            }
+            thread::sleep(Duration::from_millis(20));
         }
-        Ok(Mirrored { missing: of_active.saturating_sub(there).max(missing(wanted, have)), took })
     }
 
     fn kill(&mut self, node: Host) -> Result<Instant> {
