@@ -1,10 +1,9 @@
 //! The neighbour table as workers see it: an array addressed by the next hops that sessions hold, and a
-//! map from addresses for sessions that have none yet.
+//! table of addresses for sessions that have none yet.
 
 use crate::hash::{FACTOR, OFFSET, fold};
 use crate::ids::PortId;
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hash, Hasher};
 use wire::{Addr, MacAddr};
 
 /// A place in the neighbour table as a session keeps it: 20 bits of place, 4 bits of generation. The
@@ -91,7 +90,9 @@ impl Adjacency {
 pub struct NeighbourTable {
     revision: u64,
     places: Vec<Adjacency>,
-    by_address: HashMap<Place, NextHop, BuildHasherDefault<PlaceHasher>>,
+    /// Addresses, each where its hash says or behind: a power of two, half empty at least, or none at all.
+    by_address: Vec<Known>,
+    len: usize,
 }
 
 impl NeighbourTable {
@@ -102,9 +103,30 @@ impl NeighbourTable {
         places: Vec<Adjacency>,
         addresses: impl IntoIterator<Item = (PortId, Addr, NextHop)>,
     ) -> Self {
-        let by_address =
+        let known: HashMap<Place, NextHop> =
             addresses.into_iter().map(|(port, addr, hop)| (Place::new(port, addr), hop)).collect();
-        Self { revision, places, by_address }
+        let mut table = Self {
+            revision,
+            places,
+            by_address: vec![Known::NOBODY; slots_for(known.len())],
+            len: known.len(),
+        };
+        for (place, hop) in known {
+            table.insert(Known { place, hop });
+        }
+        table
+    }
+
+    fn insert(&mut self, known: Known) {
+        let mask = self.by_address.len().wrapping_sub(1);
+        let mut at = known.place.hash() as usize & mask;
+        while let Some(slot) = self.by_address.get_mut(at) {
+            if slot.is_nobody() {
+                *slot = known;
+                return;
+            }
+            at = (at + 1) & mask;
+        }
     }
 
     /// Which table this is.
@@ -126,78 +148,157 @@ impl NeighbourTable {
     }
 
     /// The neighbour with this address.
-    #[inline]
+    #[inline(always)]
     pub fn find(&self, port: PortId, addr: Addr) -> Option<NextHop> {
-        self.by_address.get(&Place::new(port, addr)).copied()
+        let place = Place::new(port, addr);
+        let mask = self.by_address.len().wrapping_sub(1);
+        let mut at = place.hash() as usize & mask;
+        // Half of the slots are nobody's: this ends.
+        loop {
+            let known = self.by_address.get(at)?;
+            if known.place == place {
+                return Some(known.hop);
+            }
+            if known.is_nobody() {
+                return None;
+            }
+            at = (at + 1) & mask;
+        }
     }
 
     /// Neighbours in the table.
     pub fn len(&self) -> usize {
-        self.by_address.len()
+        self.len
     }
 
     /// True if nobody is known.
     pub fn is_empty(&self) -> bool {
-        self.by_address.is_empty()
+        self.len == 0
     }
 
     /// All neighbours, in no order.
     pub fn iter(&self) -> impl Iterator<Item = (PortId, Addr, &Adjacency)> {
-        self.by_address.iter().filter_map(|(place, hop)| Some((place.port, place.addr(), self.get(*hop)?)))
+        let known = self.by_address.iter().filter(|known| !known.is_nobody());
+        known.filter_map(|known| Some((known.place.port(), known.place.addr(), self.get(known.hop)?)))
     }
 }
 
-/// A neighbour's address as the map compares and hashes it: as words.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+/// Slots for so many addresses.
+fn slots_for(addresses: usize) -> usize {
+    if addresses == 0 { 0 } else { (addresses * 2).next_power_of_two() }
+}
+
+/// A neighbour's address, and its place in the table.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    place: Place,
+    hop: NextHop,
+}
+
+impl Known {
+    /// What is in an empty slot: no place of ours has this tag.
+    const NOBODY: Known = Known { place: Place { addr: 0, tag: u32::MAX }, hop: NextHop::NONE };
+
+    #[inline(always)]
+    fn is_nobody(&self) -> bool {
+        self.place.tag == u32::MAX
+    }
+}
+
+/// A neighbour's address as the table compares and hashes it: as words.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Place {
     addr: u128,
-    port: PortId,
-    v6: bool,
+    /// The port, and whether the address is of IPv6.
+    tag: u32,
 }
+
+const TAG_V6: u32 = 1 << 8;
 
 impl Place {
     #[inline(always)]
     fn new(port: PortId, addr: Addr) -> Self {
+        let port = u32::from(port.0);
         match addr {
-            Addr::V4(octets) => Self { addr: u32::from_ne_bytes(octets).into(), port, v6: false },
-            Addr::V6(octets) => Self { addr: u128::from_ne_bytes(octets), port, v6: true },
+            Addr::V4(octets) => Self { addr: u32::from_ne_bytes(octets).into(), tag: port },
+            Addr::V6(octets) => Self { addr: u128::from_ne_bytes(octets), tag: port | TAG_V6 },
         }
+    }
+
+    fn port(&self) -> PortId {
+        PortId(self.tag as u8)
     }
 
     fn addr(&self) -> Addr {
-        if self.v6 { Addr::V6(self.addr.to_ne_bytes()) } else { Addr::V4((self.addr as u32).to_ne_bytes()) }
-    }
-}
-
-impl Hash for Place {
-    #[inline(always)]
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        state.write_u64(self.addr as u64 ^ u64::from(self.port.0) << 56);
-        if self.v6 {
-            state.write_u64((self.addr >> 64) as u64);
-        }
-    }
-}
-
-/// A multiplication or two instead of SipHash: the map's size is bounded by the resolver, and what gets in
-/// has been asked for by our own routes.
-#[derive(Default)]
-struct PlaceHasher(u64);
-
-impl Hasher for PlaceHasher {
-    #[inline(always)]
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64((*byte).into());
+        if self.tag & TAG_V6 != 0 {
+            Addr::V6(self.addr.to_ne_bytes())
+        } else {
+            Addr::V4((self.addr as u32).to_ne_bytes())
         }
     }
 
+    /// A multiplication instead of SipHash: the table's size is bounded by the resolver, and what gets in has
+    /// been asked for by our own routes.
     #[inline(always)]
-    fn write_u64(&mut self, value: u64) {
-        self.0 = fold(self.0 ^ value ^ OFFSET, FACTOR);
+    fn hash(&self) -> u64 {
+        let word = self.addr as u64 ^ ((self.addr >> 64) as u64).rotate_left(32);
+        fold(word ^ OFFSET ^ u64::from(self.tag) << 48, FACTOR)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn v4(n: u16) -> Addr {
+        Addr::V4([10, 1, (n >> 8) as u8, n as u8])
+    }
+
+    fn v6(n: u16) -> Addr {
+        Addr::from([0xfd00, 1, 0, 0, 0, 0, 0, n])
+    }
+
+    #[test]
+    fn an_empty_table_knows_nobody() {
+        for table in [NeighbourTable::default(), NeighbourTable::new(1, Vec::new(), [])] {
+            assert_eq!(table.find(PortId(0), v4(1)), None);
+            assert!(table.is_empty() && table.iter().count() == 0);
+        }
+    }
+
+    #[test]
+    fn addresses_differ_by_port_and_family() {
+        let zero = |octets: usize| if octets == 4 { Addr::V4([0; 4]) } else { Addr::V6([0; 16]) };
+        let list = [
+            (PortId(0), zero(4), NextHop::new(1, 0)),
+            (PortId(1), zero(4), NextHop::new(2, 0)),
+            (PortId(0), zero(16), NextHop::new(3, 0)),
+            (PortId(0), zero(4), NextHop::new(4, 0)),
+        ];
+        let table = NeighbourTable::new(1, Vec::new(), list);
+        assert_eq!(table.len(), 3);
+        assert_eq!(table.find(PortId(0), zero(4)), Some(NextHop::new(4, 0)), "the last one counts");
+        assert_eq!(table.find(PortId(1), zero(4)), Some(NextHop::new(2, 0)));
+        assert_eq!(table.find(PortId(0), zero(16)), Some(NextHop::new(3, 0)));
+        assert_eq!(table.find(PortId(1), zero(16)), None);
+    }
+
+    proptest! {
+        /// Whatever is in the table is found, nothing else is.
+        #[test]
+        fn the_table_equals_a_map(
+            list in prop::collection::hash_map((0_u8..3, 0_u16..300, any::<bool>()), 0_u32..1000, 0..300),
+        ) {
+            let addr = |n, is_v6| if is_v6 { v6(n) } else { v4(n) };
+            let addresses =
+                list.iter().map(|(&(port, n, is_v6), &hop)| (PortId(port), addr(n, is_v6), NextHop(hop)));
+            let table = NeighbourTable::new(1, Vec::new(), addresses);
+            prop_assert_eq!(table.len(), list.len());
+            for (port, n, is_v6) in (0..3).flat_map(|p| (0..300).flat_map(move |n| [(p, n, false), (p, n, true)])) {
+                let expected = list.get(&(port, n, is_v6)).map(|&hop| NextHop(hop));
+                prop_assert_eq!(table.find(PortId(port), addr(n, is_v6)), expected);
+            }
+        }
     }
 }
