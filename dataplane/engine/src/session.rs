@@ -10,7 +10,7 @@ use wire::Proto;
 const GRACE_MAX_MS: u32 = 60_000;
 
 /// How long a session of this protocol and state may be idle, in milliseconds.
-#[inline]
+#[inline(always)]
 pub fn timeout_ms(proto: Proto, state: u32, timeouts: &Timeouts) -> u32 {
     match proto {
         Proto::TCP => timeouts.tcp_ms(tcp_state(state)),
@@ -21,7 +21,7 @@ pub fn timeout_ms(proto: Proto, state: u32, timeouts: &Timeouts) -> u32 {
 }
 
 /// When an idle session ends.
-#[inline]
+#[inline(always)]
 pub fn deadline(proto: Proto, state: u32, last_seen: Ticks, timeouts: &Timeouts) -> Ticks {
     last_seen.after(timeout_ms(proto, state, timeouts))
 }

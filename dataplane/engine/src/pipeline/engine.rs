@@ -78,7 +78,21 @@ pub struct Engine<B> {
 pub(super) struct Lane {
     pub desc: Desc,
     pub hash: KeyHash,
+    /// The hash of the reply's key, where no session was found.
+    reply_hash: KeyHash,
     fate: Fate,
+}
+
+impl Lane {
+    /// Both keys' hashes.
+    #[inline(always)]
+    pub fn hashes(&self, shard: &Shard) -> [KeyHash; 2] {
+        let reply_hash = match self.fate {
+            Fate::Flow(Guess::Nothing) => self.reply_hash,
+            _ => shard.hash(&self.desc.key.reversed()),
+        };
+        [self.hash, reply_hash]
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -123,7 +137,8 @@ impl<B: PacketBuf> Engine<B> {
     /// An engine with an empty shard.
     pub fn new(config: EngineConfig, shard: Shard) -> Self {
         let term = shard.term();
-        let blank = Lane { desc: Desc::EMPTY, hash: KeyHash::default(), fate: Fate::Slow };
+        let hash = KeyHash::default();
+        let blank = Lane { desc: Desc::EMPTY, hash, reply_hash: hash, fate: Fate::Slow };
         Self {
             shard,
             counters: config.counters,
@@ -317,24 +332,38 @@ impl<B: PacketBuf> Engine<B> {
         steering.owner(hash)
     }
 
-    /// Stages 2 and 3: look at the index, ask for the sessions.
+    /// Stages 2 and 3: look at the index, ask for the sessions, or for the places of new ones.
     #[inline(never)]
     fn guess(&self, lanes: &mut [Lane]) {
-        let mut elsewhere = false;
+        let mut unknown = false;
         for lane in lanes.iter_mut() {
             if let Fate::Flow(guess) = &mut lane.fate {
                 *guess = self.shard.prefetch_entry(lane.hash);
-                elsewhere |= *guess == Guess::Alternate;
                 if !matches!(guess, Guess::Slot(..)) {
                     // Probably a new flow: the index line of its reply's key will be written.
-                    self.shard.prefetch_index(self.shard.hash(&lane.desc.key.reversed()));
+                    lane.reply_hash = self.shard.hash(&lane.desc.key.reversed());
+                    self.shard.prefetch_index(lane.reply_hash);
+                    unknown = true;
                 }
             }
         }
-        if elsewhere {
-            for lane in lanes.iter_mut() {
-                if let Fate::Flow(guess @ Guess::Alternate) = &mut lane.fate {
+        if unknown {
+            self.guess_again(lanes);
+        }
+    }
+
+    /// Stage 3.
+    #[inline(never)]
+    fn guess_again(&self, lanes: &mut [Lane]) {
+        for lane in lanes {
+            if let Fate::Flow(guess) = &mut lane.fate
+                && !matches!(guess, Guess::Slot(..))
+            {
+                if *guess == Guess::Alternate {
                     *guess = self.shard.prefetch_alternate_entry(lane.hash);
+                }
+                if *guess == Guess::Nothing {
+                    self.shard.prefetch_room(lane.reply_hash);
                 }
             }
         }
@@ -374,6 +403,9 @@ impl<B: PacketBuf> Engine<B> {
     /// The guess was wrong or there was none: the session may have been created earlier in this burst,
     /// share a fingerprint with another, or not exist.
     fn look_again<I: PacketIo<Buf = B>>(&mut self, cx: &Context<'_>, lane: &Lane, frame: B, io: &mut I) {
+        if matches!(lane.fate, Fate::Flow(Guess::Nothing)) && !self.shard.may_be_fresh(lane.hash) {
+            return self.open(cx, lane, frame, io);
+        }
         match self.shard.find(&lane.desc.key, lane.hash) {
             Some((slot, dir)) => {
                 if let Some(entry) = self.shard.entry(slot) {

@@ -113,7 +113,7 @@ impl<B: PacketBuf> Engine<B> {
 
     /// TTL, MAC addresses, out.
     #[inline(always)]
-    fn forward<I: PacketIo<Buf = B>>(
+    pub(super) fn forward<I: PacketIo<Buf = B>>(
         &mut self,
         desc: &Desc,
         adjacency: &Adjacency,

@@ -86,13 +86,18 @@ impl Policy {
     }
 
     /// What the policy says about the first packet of a session.
-    #[inline]
     pub fn classify(&self, query: &Query) -> Decision {
-        self.decide(query).unwrap_or(Decision::DEFAULT_DENY)
+        *self.decide(query)
+    }
+
+    /// The same in line, for the path of new sessions.
+    #[inline(always)]
+    pub(crate) fn decide(&self, query: &Query) -> &Decision {
+        self.first_match(query).unwrap_or(&Decision::DEFAULT_DENY)
     }
 
     #[inline(always)]
-    fn decide(&self, query: &Query) -> Option<Decision> {
+    fn first_match(&self, query: &Query) -> Option<&Decision> {
         let key = &query.key;
         let v6 = key.is_v6();
         let (row, column) = (self.from[usize::from(query.from.0)], self.to[usize::from(query.to.0)]);
@@ -125,7 +130,7 @@ impl Policy {
             first_common(at(source)?, at(destination)?, at(service)?)?
         };
         let member = *self.members.get((plane.members & !WIDE) as usize + bit)?;
-        self.decisions.get(usize::from(member)).copied()
+        self.decisions.get(usize::from(member))
     }
 
     /// The value of a class in a row.

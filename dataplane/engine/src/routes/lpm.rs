@@ -164,7 +164,18 @@ impl Lpm4 {
     /// The value of the longest prefix that covers `key`.
     #[inline(always)]
     pub(crate) fn lookup(&self, key: u32) -> u32 {
+        self.below(self.root.get((key >> 16) as u16), key)
+    }
+
+    /// The same where most addresses end at the first level, so that a branch guesses right.
+    #[inline(always)]
+    pub(crate) fn lookup_short(&self, key: u32) -> u32 {
         let entry = self.root.get((key >> 16) as u16);
+        if entry & NODE == 0 { entry } else { self.below(entry, key) }
+    }
+
+    #[inline(always)]
+    fn below(&self, entry: u32, key: u32) -> u32 {
         let entry = self.step(entry, (key >> 8) as u8);
         self.step(entry, key as u8)
     }
@@ -278,10 +289,21 @@ impl Lpm6 {
         NODE | (depth >> 3) << DEPTH_SHIFT | (self.nodes.len() - 1) as u32
     }
 
+    /// The same where most addresses end at the first level, so that a branch guesses right.
+    #[inline(always)]
+    pub(crate) fn lookup_short(&self, key: u128) -> u32 {
+        let entry = self.root.get((key >> 112) as u16);
+        if entry & (NODE | LONE) == 0 { entry } else { self.below(entry, key) }
+    }
+
     /// The value of the longest prefix that covers `key`.
     #[inline(always)]
     pub(crate) fn lookup(&self, key: u128) -> u32 {
-        let entry = self.root.get((key >> 112) as u16);
+        self.below(self.root.get((key >> 112) as u16), key)
+    }
+
+    #[inline(always)]
+    fn below(&self, entry: u32, key: u128) -> u32 {
         let mut entry = self.step(entry, key);
         // The depth grows with every node: this ends.
         while entry & NODE != 0 {

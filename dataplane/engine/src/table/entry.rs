@@ -358,6 +358,7 @@ impl Entry {
 
     /// Owner: a new session in a free slot (or a successor in place). Only the fields of line 0 and
     /// `hot`; `now` is its first sight.
+    #[inline(always)]
     pub fn create(
         &self,
         keys: &[FlowKey; 2],
@@ -518,6 +519,7 @@ fn keys_of(words: &[u64; WORDS]) -> [FlowKey; 2] {
     }
 }
 
+#[inline(always)]
 fn binding_word(b: Binding) -> u64 {
     u64::from(b.rule.0)
         | u64::from(b.generation) << 32
@@ -534,6 +536,7 @@ fn binding_of(word: u64) -> Binding {
     }
 }
 
+#[inline(always)]
 fn path_word(p: Path) -> u64 {
     u64::from(p.next_hops[0].0)
         | u64::from(p.next_hops[1].0) << 24

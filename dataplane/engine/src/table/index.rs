@@ -33,6 +33,14 @@ pub const MAX_SLOTS: usize = SLOT_MASK as usize;
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct KeyHash(u64);
 
+impl KeyHash {
+    /// Bits that a table of a few keys can be cut by.
+    #[inline(always)]
+    pub(super) fn low(self) -> u32 {
+        self.0 as u32
+    }
+}
+
 /// The secret of the hash.
 #[derive(Clone, Copy)]
 pub struct HashKey([u64; 3]);
@@ -173,6 +181,15 @@ impl Index {
         true
     }
 
+    /// Asks for the bucket where a new key would go if its primary one, which was asked for before, is full.
+    #[inline(always)]
+    pub fn prefetch_room(&self, hash: KeyHash) {
+        let primary = self.primary(hash);
+        if self.lanes(primary, 0) == 0 {
+            super::prefetch_read(self.buckets, self.other(primary, fingerprint(hash)) as usize);
+        }
+    }
+
     #[inline(always)]
     fn lanes(&self, bucket: u32, fingerprint: u16) -> u32 {
         self.buckets[bucket as usize].lanes(fingerprint)
@@ -192,13 +209,17 @@ impl Index {
     }
 
     /// Adds a key. The caller has made sure that it is not there.
+    #[inline(always)]
     pub fn insert(&mut self, hash: KeyHash, slot: Slot, dir: Dir) -> Result<(), NoRoom> {
         let print = fingerprint(hash);
         let word = slot.0 | if dir == Dir::Responder { DIR_BIT } else { 0 };
         let primary = self.primary(hash);
-        if self.put(primary, print, word) {
-            return Ok(());
-        }
+        if self.put(primary, print, word) { Ok(()) } else { self.insert_elsewhere(primary, print, word) }
+    }
+
+    /// The primary bucket is full.
+    #[inline(never)]
+    fn insert_elsewhere(&mut self, primary: u32, print: u16, word: u32) -> Result<(), NoRoom> {
         let alternate = self.other(primary, print);
         if self.put(alternate, print, word | ALTERNATE_BIT) {
             self.overflowed(primary);
@@ -235,14 +256,13 @@ impl Index {
         bucket.overflow = bucket.overflow.saturating_add(1);
     }
 
-    fn free_lane(&self, bucket: u32) -> Option<usize> {
-        let lane = self.lanes(bucket, 0).trailing_zeros() as usize / LANE_BITS;
-        (lane < LANES).then_some(lane)
-    }
-
+    #[inline(always)]
     fn put(&mut self, bucket: u32, print: u16, word: u32) -> bool {
-        let Some(lane) = self.free_lane(bucket) else { return false };
         let bucket = &mut self.buckets[bucket as usize];
+        let lane = bucket.lanes(0).trailing_zeros() as usize / LANE_BITS;
+        if lane >= LANES {
+            return false;
+        }
         bucket.fingerprints[lane] = print;
         bucket.slots[lane] = word;
         true

@@ -6,6 +6,7 @@
 //! What the other node of a pair is told of sessions is in [`told`], what it tells in [`mirror`].
 
 mod mirror;
+mod queue;
 mod told;
 
 pub(crate) use mirror::Adopted;
@@ -21,7 +22,7 @@ use crate::session::Life;
 use crate::time::Ticks;
 use crate::track::Dir;
 use arrayvec::ArrayVec;
-use std::collections::VecDeque;
+use queue::Queue;
 use wire::{FlowKey, Proto};
 
 /// Slots kept free for a burst's new sessions while half-open ones can be evicted instead.
@@ -30,6 +31,8 @@ const RESERVE: usize = 64;
 const ENDS_PER_BURST: usize = 64;
 /// Slots looked at between two bursts after the timeouts changed.
 const JUDGED_PER_BURST: usize = 128;
+/// A new session asks for the lines of the one that is so many sessions later.
+const AHEAD: usize = 3;
 /// Stale entries of the half-open queue looked at when it is full.
 const ROTATIONS: usize = 8;
 
@@ -142,7 +145,7 @@ pub struct Shard {
     timers: Timers,
     free: &'static mut [u32],
     free_len: usize,
-    half_open: VecDeque<(Slot, u32)>,
+    half_open: Queue,
     population: Population,
     counter: u64,
     /// The first slot that was not looked at since the timeouts changed.
@@ -161,6 +164,8 @@ pub struct Shard {
     told: &'static mut [u32],
     /// The time of this burst.
     now: Ticks,
+    /// The keys that came into the index in this burst.
+    fresh: Fresh,
 }
 
 const COUNTER_MASK: u64 = (1 << 44) - 1;
@@ -180,7 +185,7 @@ impl Shard {
             timers: Timers::new(next_check, now),
             free_len: slots,
             free,
-            half_open: VecDeque::with_capacity(config.half_open_max as usize * 2 + RESERVE),
+            half_open: Queue::new(config.half_open_max as usize * 2 + RESERVE),
             population: Population::default(),
             counter: 0,
             judged_to: slots,
@@ -193,6 +198,7 @@ impl Shard {
             dirty,
             told,
             now,
+            fresh: Fresh::default(),
         }
     }
 
@@ -200,6 +206,21 @@ impl Shard {
     #[inline(always)]
     pub(crate) fn tick(&mut self, now: Ticks) {
         self.now = now;
+        self.fresh = Fresh::default();
+    }
+
+    /// False if no session with this key was created since the burst began: what an early stage did not find
+    /// is not there then.
+    #[inline(always)]
+    pub(crate) fn may_be_fresh(&self, hash: KeyHash) -> bool {
+        self.fresh.may_have(hash)
+    }
+
+    /// Stage 3 for a flow that is new: asks for the line where its reply's key will go, if that is not the
+    /// one that stage 2 asked for.
+    #[inline(always)]
+    pub(crate) fn prefetch_room(&self, hash: KeyHash) {
+        self.index.prefetch_room(hash);
     }
 
     /// The view for other threads.
@@ -301,12 +322,14 @@ impl Shard {
     }
 
     /// Adds a session. The caller has looked both keys up and found neither.
+    #[inline(always)]
     pub fn create(&mut self, new: &NewSession<'_>, now: Ticks) -> Result<Slot, TableFull> {
         let slot = self.place(new.hashes)?;
         let entry = self.entry(slot).ok_or(TableFull)?;
-        if let Some(next) = self.free[..self.free_len].last() {
-            // The next new session's lines, long before it needs them.
+        if let Some(next) = self.free.get(self.free_len.wrapping_sub(AHEAD)) {
+            // A later session's lines, long before it needs them.
             self.prefetch_slot(Slot(*next));
+            self.timers.prefetch(*next as usize);
         }
         let version = self.next_version(0);
         entry.create(new.keys, version, new.binding, new.path, &new.hot(), now);
@@ -490,8 +513,10 @@ impl Shard {
     }
 
     /// A free slot, both hashes in the index.
+    #[inline(always)]
     fn place(&mut self, [hash, reply_hash]: [KeyHash; 2]) -> Result<Slot, TableFull> {
-        let slot = Slot(*self.free[..self.free_len].last().ok_or(TableFull)?);
+        let last = self.free_len.wrapping_sub(1);
+        let slot = Slot(*self.free.get(last).ok_or(TableFull)?);
         if self.index.insert(hash, slot, Dir::Initiator).is_err() {
             return Err(TableFull);
         }
@@ -499,7 +524,9 @@ impl Shard {
             self.index.remove(hash, slot, Dir::Initiator);
             return Err(TableFull);
         }
-        self.free_len -= 1;
+        self.fresh.add(hash);
+        self.fresh.add(reply_hash);
+        self.free_len = last;
         Ok(slot)
     }
 
@@ -523,24 +550,30 @@ impl Shard {
         self.next_version(version)
     }
 
+    #[inline(always)]
     fn opened_half(&mut self, slot: Slot, version: u64) {
         self.population.half_open += 1;
-        if self.half_open.len() == self.half_open.capacity() {
-            for _ in 0..ROTATIONS {
-                let Some(front) = self.half_open.pop_front() else { break };
-                if !self.is_half_open(front) {
-                    break;
-                }
-                self.half_open.push_back(front);
-            }
+        if self.half_open.is_full() {
+            self.forget_some_half_open();
         }
-        if self.half_open.len() < self.half_open.capacity() {
-            self.half_open.push_back((slot, version as u32));
+        self.half_open.push((slot, version as u32));
+    }
+
+    /// The queue of half-open sessions is full: takes one out that is none any more, if there is one among
+    /// the oldest.
+    #[cold]
+    fn forget_some_half_open(&mut self) {
+        for _ in 0..ROTATIONS {
+            let Some(front) = self.half_open.pop() else { break };
+            if !self.is_half_open(front) {
+                break;
+            }
+            self.half_open.push(front);
         }
     }
 
     fn oldest_half_open(&mut self) -> Option<Slot> {
-        while let Some(front) = self.half_open.pop_front() {
+        while let Some(front) = self.half_open.pop() {
             if self.is_half_open(front) {
                 return Some(front.0);
             }
@@ -557,6 +590,33 @@ impl Shard {
                 && entry.proto() == Proto::TCP
                 && crate::session::is_half_open(entry.state())
         })
+    }
+}
+
+/// Some keys out of very many: says of nearly each other key that it is none of them, never of one of them.
+#[derive(Clone, Copy, Default)]
+struct Fresh([u64; FRESH_WORDS]);
+
+/// Sixteen bits for each of a burst's new keys.
+const FRESH_WORDS: usize = 16;
+
+impl Fresh {
+    #[inline(always)]
+    fn add(&mut self, hash: KeyHash) {
+        let (word, bit) = Self::place(hash);
+        self.0[word] |= bit;
+    }
+
+    #[inline(always)]
+    fn may_have(&self, hash: KeyHash) -> bool {
+        let (word, bit) = Self::place(hash);
+        self.0[word] & bit != 0
+    }
+
+    #[inline(always)]
+    fn place(hash: KeyHash) -> (usize, u64) {
+        let bits = hash.low();
+        (bits as usize >> 6 & (FRESH_WORDS - 1), 1 << (bits & 63))
     }
 }
 

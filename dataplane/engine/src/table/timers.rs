@@ -34,6 +34,12 @@ impl Timers {
         }
     }
 
+    /// Asks for the line that [`set`](Self::set) will write.
+    #[inline(always)]
+    pub fn prefetch(&self, slot: usize) {
+        super::prefetch_read(self.next_check, slot);
+    }
+
     /// As [`set`](Self::set), but never later than it stands now.
     #[inline(always)]
     pub fn advance(&mut self, slot: usize, deadline: Ticks) {
