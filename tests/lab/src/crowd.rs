@@ -39,6 +39,8 @@ pub struct Member {
     pub echoed: u64,
     /// When the last of them came.
     pub last: Instant,
+    /// The longest time between two of them.
+    pub longest: Duration,
     /// Why it ended, if it did.
     pub ended: Option<String>,
 }
@@ -127,7 +129,14 @@ impl Line {
         let failed = || LabError::io("set up a connection of the crowd");
         stream.set_nonblocking(true).map_err(failed())?;
         let client_port = stream.local_addr().map_err(failed())?.port();
-        let member = Member { family, client_port, echoed: 0, last: Instant::now(), ended: None };
+        let member = Member {
+            family,
+            client_port,
+            echoed: 0,
+            last: Instant::now(),
+            longest: Duration::ZERO,
+            ended: None,
+        };
         let stream = TcpStream::from_std(stream);
         let number = u32::from(client_port) << 8 | family as u32;
         Ok(Self { stream, member, number, sent: 0, outgoing: Vec::new(), incoming: Vec::new() })
@@ -180,6 +189,7 @@ impl Line {
             }
             self.incoming.drain(..RECORD);
             self.member.echoed += 1;
+            self.member.longest = self.member.longest.max(now.saturating_duration_since(self.member.last));
             self.member.last = now;
             moments.push(now);
         }

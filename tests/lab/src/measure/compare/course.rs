@@ -90,6 +90,7 @@ fn fill(subject: &mut dyn Subject, generator: &Generator, row: &mut Row) -> Resu
 struct Deaths {
     gaps: Vec<(StreamKind, Vec<f64>)>,
     stalls: Vec<f64>,
+    slowest: Vec<f64>,
     connections: Vec<f64>,
     lost: Vec<f64>,
     settled: Vec<f64>,
@@ -102,6 +103,7 @@ impl Deaths {
         Self {
             gaps,
             stalls: Vec::new(),
+            slowest: Vec::new(),
             connections: Vec::new(),
             lost: Vec::new(),
             settled: Vec::new(),
@@ -174,6 +176,7 @@ impl Deaths {
         }
         self.connections.push(crowd.wait_alive_since(now, Duration::from_secs(20)) as f64);
         self.stalls.push(longest_stall(&crowd, killed));
+        self.slowest.extend(crowd.members().iter().map(|member| ms(member.longest)).max_by(f64::total_cmp));
         self.lost.push(before.saturating_sub(subject.sessions(active.partner())?) as f64);
         Ok(())
     }
@@ -184,6 +187,7 @@ impl Deaths {
         }
         row.add(figures::CONNECTIONS, "", self.connections);
         row.add(figures::STALL, "ms", self.stalls);
+        row.add(figures::SLOWEST, "ms", self.slowest);
         row.add(figures::LOST, "", self.lost);
         row.add(figures::RETURN, "ms", self.settled);
         row.add(figures::TOLD, "ms", self.told);

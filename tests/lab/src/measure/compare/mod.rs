@@ -28,6 +28,7 @@ mod figures {
 
     pub(super) const CONNECTIONS: &str = "TCP connections of 100 that lived on";
     pub(super) const STALL: &str = "all TCP together without an echo";
+    pub(super) const SLOWEST: &str = "the slowest of them without an echo";
     pub(super) const LOST: &str = "sessions lost at a death";
     pub(super) const SYNCED: &str = "sessions a second that reached the standby";
     pub(super) const SYNC_CPU: &str = "processor time for syncing, both nodes";

@@ -39,7 +39,7 @@ impl Comparison {
         let udp4 = figures::gap(StreamKind::Udp(Family::V4));
         let charts = [
             ("Gap of a UDP stream at a death, ms", udp4.as_str()),
-            ("All TCP silent at a death, ms", figures::STALL),
+            ("The slowest of 100 TCP connections at a death, ms", figures::SLOWEST),
             ("Full copy to the node that died, ms from its start", figures::RETURN),
             ("Sessions/s that reached the standby (100,000 offered)", figures::SYNCED),
             ("Processor time for syncing a session, us", figures::SYNC_CPU),
@@ -52,9 +52,7 @@ impl Comparison {
         charts.retain(|chart| !chart.groups.is_empty());
         let legend = System::ALL.iter().zip(COLOURS).map(|(system, colour)| (system.name().into(), colour));
         Charts {
-            title:
-                "Understudy beside nftables + conntrackd + keepalived (medians, shorter and longer as said)"
-                    .into(),
+            title: "Understudy beside nftables + conntrackd + keepalived (medians)".into(),
             legend: legend.collect(),
             charts,
         }
