@@ -84,9 +84,8 @@ impl Comparison {
             bars: self
                 .cuts
                 .iter()
-                .filter(|cut| {
-                    cut.fault.is_none() && System::ALL.iter().any(|system| system.name() == cut.system)
-                })
+                .filter(|cut| cut.silent && cut.fault.is_none())
+                .filter(|cut| System::ALL.iter().any(|system| system.name() == cut.system))
                 .map(|cut| Bar {
                     value: count(cut) as f64,
                     text: count(cut).to_string(),
