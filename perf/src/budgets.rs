@@ -57,6 +57,10 @@ pub fn budgets(rows: &[Measured]) -> Vec<Budget> {
     add("sync core, sealed and sent", out, "records/s", (2e6, Some(5e6)), Better::More);
     let into = find("sync, tcp4: received", 0);
     add("sync core, received", into, "records/s", (2e6, Some(5e6)), Better::More);
+    let bulk = find("bulk, tcp4: two processors", 1_000_000);
+    add("bulk sync of 1 M sessions", bulk, "ms", (500.0, Some(250.0)), Better::Less);
+    let takeover = find("takeover, tcp4: order to first packet", 10_000_000);
+    add("takeover beyond detection, 10 M sessions", takeover, "ms", (5.0, None), Better::Less);
     let [tcp, udp] = ["sync, tcp4: on the wire", "sync, udp4: on the wire"].map(|name| find(name, 0));
     add("wire bytes of a TCP session", tcp, "bytes", (56.0, None), Better::Less);
     add("wire bytes of a UDP session", udp, "bytes", (40.0, None), Better::Less);

@@ -102,8 +102,8 @@ pub struct Core {
     pub changes: Changes,
     /// Who is to store records.
     pub owners: Owners,
-    /// Kept for the role that it shows.
-    _role: Arc<RoleCell>,
+    /// The role that workers follow.
+    pub role: Arc<RoleCell>,
 }
 
 impl Ground {
@@ -280,5 +280,5 @@ fn join(shard: &mut Shard, part: Part, publisher: &Publisher<Snapshot>) -> (Core
     };
     role.show(word);
     let partner = Partner::new(Arc::clone(&role), cell, worker_end);
-    (Core { changes, owners, _role: role }, partner)
+    (Core { changes, owners, role }, partner)
 }

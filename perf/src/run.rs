@@ -169,6 +169,13 @@ fn plan(args: &RunArgs) -> Vec<Row> {
     for traffic in [Traffic::Tcp4, Traffic::Udp4] {
         rows.push(Row::Sync { traffic, sessions: 1_000_000 });
     }
+    for sessions in [100_000, 1_000_000, 10_000_000].into_iter().take(if full { 3 } else { 2 }) {
+        rows.push(Row::Bulk { sessions });
+        rows.push(Row::Repair { sessions });
+    }
+    for sessions in [1_000, 1_000_000, 10_000_000] {
+        rows.push(Row::Takeover { sessions });
+    }
     rows.retain(|row| {
         row.slots() <= args.max_sessions.saturating_mul(4) && sessions(*row) <= args.max_sessions
     });
@@ -183,7 +190,10 @@ fn sessions(row: Row) -> u32 {
         | Row::Latency { sessions, .. }
         | Row::Scaling { sessions, .. }
         | Row::Memory { sessions }
-        | Row::Sync { sessions, .. } => sessions,
+        | Row::Sync { sessions, .. }
+        | Row::Bulk { sessions }
+        | Row::Takeover { sessions }
+        | Row::Repair { sessions } => sessions,
         Row::Mixed { flows, .. } => flows,
     }
 }

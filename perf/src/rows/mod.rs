@@ -5,6 +5,7 @@ mod cores;
 mod forward;
 mod memory;
 pub mod mixed;
+mod pair;
 mod sync_core;
 
 use crate::figure::{Figure, Turns};
@@ -75,6 +76,21 @@ pub enum Row {
         /// What the sessions carry.
         traffic: Traffic,
         /// How many there are.
+        sessions: u32,
+    },
+    /// All sessions to a partner that has none, from the first datagram to the proof.
+    Bulk {
+        /// How many there are.
+        sessions: u32,
+    },
+    /// From the order to take over to the first packet of a mirrored session that is forwarded.
+    Takeover {
+        /// How many there are.
+        sessions: u32,
+    },
+    /// 1,000 sessions that were opened while the link was down, from its return to the proof.
+    Repair {
+        /// How many there are beside those.
         sessions: u32,
     },
     /// Connections of all kinds that open, send and close, under a policy of 1,000 rules.
@@ -183,6 +199,9 @@ impl Row {
             Row::Scaling { traffic, sessions } => words(&[&"scaling", &traffic.name(), &sessions]),
             Row::Memory { sessions } => words(&[&"memory", &sessions]),
             Row::Sync { traffic, sessions } => words(&[&"sync", &traffic.name(), &sessions]),
+            Row::Bulk { sessions } => words(&[&"bulk", &sessions]),
+            Row::Takeover { sessions } => words(&[&"takeover", &sessions]),
+            Row::Repair { sessions } => words(&[&"repair", &sessions]),
             Row::Mixed { flows, packets_per_flow, slots, imix } => {
                 let mut args =
                     words(&[&"mixed", &flows, &"--packets-per-flow", &packets_per_flow, &"--slots", &slots]);
@@ -200,6 +219,10 @@ impl Row {
             Row::New { sessions, .. } | Row::Memory { sessions } => sessions.saturating_mul(12),
             Row::Replication { sessions, .. } => sessions.saturating_mul(6),
             Row::Scaling { sessions, .. } | Row::Sync { sessions, .. } => sessions.saturating_mul(4),
+            // Two tables, and what the machines know of each session.
+            Row::Bulk { sessions } | Row::Takeover { sessions } | Row::Repair { sessions } => {
+                sessions.saturating_mul(3)
+            }
             Row::Mixed { slots, .. } => slots,
         }
     }
@@ -226,6 +249,9 @@ impl Row {
                 forward::replication(&ground, traffic, sessions, effort)
             }
             Row::Sync { traffic, sessions } => sync_core::sync_core(&ground, traffic, sessions, effort),
+            Row::Bulk { sessions } => pair::bulk(&ground, sessions, effort),
+            Row::Takeover { sessions } => pair::takeover(&ground, sessions, effort),
+            Row::Repair { sessions } => pair::repair(&ground, sessions, effort),
             Row::Mixed { flows, packets_per_flow, slots, imix } => {
                 let sizes = if imix { Sizes::Imix } else { Sizes::Fixed(64) };
                 let mix = Mix { flows, packets_per_flow, sizes, slots, only: None };

@@ -51,7 +51,7 @@ pub fn sync_core(ground: &Ground, traffic: Traffic, sessions: u32, effort: Effor
         if standby.sessions() != u64::from(sessions) {
             return Err(format!("{} of {sessions} sessions arrived", standby.sessions()).into());
         }
-        let sent = transfer.streams[0].status(transfer.now).counters;
+        let sent = transfer.ends[0].stream.status(transfer.now).counters;
         let wire = sent.bytes_sent + sent.datagrams_sent * ((HEADER + TAG) as u64 + IP_UDP);
         // What a busy machine makes the sender take for lost is sent again, and counts on both sides.
         let kinds = [sent.sent.bulk, sent.sent.lost, sent.sent.new, sent.sent.refresh, sent.sent.repair];
@@ -99,7 +99,7 @@ impl Node for Rig {
 /// our place.
 fn undisturbed(transfer: &mut Transfer, active: &mut Rig, standby: &mut Rig, hz: f64) -> Result<Costs> {
     let (began, mut clocks, mut costs) = (Instant::now(), Clocks::new(hz), Costs::default());
-    while !transfer.streams[0].proven() {
+    while !transfer.ends[0].stream.proven() {
         let (clocks_before, before, preempted) = (clocks.of, records(transfer, standby), preemptions());
         transfer.step(active, standby, &mut clocks)?;
         if preemptions() == preempted {
@@ -110,7 +110,7 @@ fn undisturbed(transfer: &mut Transfer, active: &mut Rig, standby: &mut Rig, hz:
             }
         }
         if began.elapsed() > PATIENCE {
-            return Err(format!("no proof: {:?}", transfer.streams[0].status(transfer.now)).into());
+            return Err(format!("no proof: {:?}", transfer.ends[0].stream.status(transfer.now)).into());
         }
     }
     Ok(costs)
@@ -118,13 +118,13 @@ fn undisturbed(transfer: &mut Transfer, active: &mut Rig, standby: &mut Rig, hz:
 
 /// By stage.
 fn records(transfer: &Transfer, standby: &Rig) -> [u64; 4] {
-    let [sender, receiver] = &transfer.streams;
-    let sent = sender.status(transfer.now).counters.sent.bulk.records;
-    [sent, sent, receiver.status(transfer.now).counters.records_received, standby.sessions()]
+    let [sender, receiver] = &transfer.ends;
+    let sent = sender.stream.status(transfer.now).counters.sent.bulk.records;
+    [sent, sent, receiver.stream.status(transfer.now).counters.records_received, standby.sessions()]
 }
 
 /// How often the kernel has taken the processor from this thread.
-fn preemptions() -> u64 {
+pub(super) fn preemptions() -> u64 {
     let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("nonvoluntary_ctxt_switches:"));
     line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
