@@ -118,6 +118,7 @@ impl Bed {
     pub fn run(&mut self, now: Ticks, ingress: PortId, burst: &mut Burst<HeapBuf>) {
         self.engine.process(now, &self.snapshot, ingress, burst, &mut self.sink);
         self.engine.housekeep(now, &self.snapshot, &mut self.sink);
+        self.engine.tell_changes();
     }
 
     /// What a sync core would do with the marks: pop and clear.

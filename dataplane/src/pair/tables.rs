@@ -6,6 +6,7 @@
 use super::cell::{RoleCell, WorkerCell};
 use super::record;
 use crate::worker::stats::WorkerStats;
+use arrayvec::ArrayVec;
 use engine::mirror::Imported;
 use engine::publish::Reader;
 use engine::snapshot::{Snapshot, Steering};
@@ -26,6 +27,9 @@ use wire::FlowKey;
 pub const INSTALLS: usize = 8192;
 /// Ends of sessions that wait for the core, at most, for one worker.
 pub const ENDS: usize = 65_536;
+
+/// Changed slots that are taken out of a worker's ring together.
+const POPPED: usize = 32;
 
 /// What a worker is to do with its table.
 #[derive(Clone, Copy, Debug)]
@@ -142,10 +146,41 @@ impl Rounds {
 }
 
 struct ChangeEnd {
+    reader: SlotReader,
     flags: DirtyFlags<'static>,
     dirty: Consumer<u32>,
+    /// Slots out of `dirty` whose marks are cleared and that are yet to be read, the next one last.
+    popped: ArrayVec<u32, POPPED>,
     ends: Consumer<Ended>,
     lost: Arc<AtomicU64>,
+}
+
+impl ChangeEnd {
+    /// The next changed slot. Its mark is cleared before it is read: what changes from there on marks it anew
+    /// (decision 3).
+    #[inline]
+    fn next(&mut self) -> Option<u32> {
+        if self.popped.is_empty() {
+            self.pop_some();
+        }
+        self.popped.pop()
+    }
+
+    /// Several at a time, since the lines of the first are asked for before it is needed.
+    fn pop_some(&mut self) {
+        while !self.popped.is_full()
+            && let Ok(slot) = self.dirty.pop()
+        {
+            self.reader.foresee(&self.flags, Slot(slot));
+            self.popped.push(slot);
+        }
+        self.popped.iter().for_each(|slot| self.flags.take(*slot));
+        self.popped.reverse();
+    }
+
+    fn waiting(&self) -> usize {
+        self.popped.len() + self.dirty.slots() + self.ends.slots()
+    }
 }
 
 /// Who does what the stream says.
@@ -186,7 +221,14 @@ pub fn tables(
     for end in ends {
         readers.push((base, end.reader));
         base += end.reader.slots();
-        changes.push(ChangeEnd { flags: end.flags, dirty: end.dirty, ends: end.ends, lost: end.ends_lost });
+        changes.push(ChangeEnd {
+            reader: end.reader,
+            flags: end.flags,
+            dirty: end.dirty,
+            popped: ArrayVec::new(),
+            ends: end.ends,
+            lost: end.ends_lost,
+        });
         owners.push(OwnerEnd { installs: end.installs, outcomes: end.outcomes, cell: end.cell });
     }
     let slots = Slots { readers };
@@ -222,11 +264,16 @@ impl Slots {
         SessionHandle(self.readers.get(worker).map_or(0, |(base, _)| *base) + slot)
     }
 
+    #[inline]
     fn look(&self, handle: SessionHandle) -> Read {
         let owner = self.readers.iter().rev().find(|(base, _)| *base <= handle.0);
-        owner.map_or(Read::Free, |(base, reader)| reader.look(Slot(handle.0 - base)))
+        owner.map_or(Read::Free, |(base, reader)| {
+            let slot = Slot(handle.0 - base);
+            if reader.is_free(slot) { Read::Free } else { reader.look(slot) }
+        })
     }
 
+    #[inline]
     fn read(&self, handle: SessionHandle, now: Ticks, timeouts: &Timeouts) -> Reading {
         match self.look(handle) {
             Read::Busy => Reading::Busy,
@@ -268,9 +315,7 @@ impl Source for Changes {
             let worker = self.next;
             self.next = (self.next + 1) % self.ends.len();
             let Some(end) = self.ends.get_mut(worker) else { continue };
-            if let Ok(slot) = end.dirty.pop() {
-                // Before it is read: what changes from here on marks it anew (decision 3).
-                end.flags.take(slot);
+            if let Some(slot) = end.next() {
                 self.took = true;
                 return Some(self.slots.handle(worker, slot));
             }
@@ -298,13 +343,14 @@ impl Source for Changes {
     }
 
     fn waiting(&self) -> u32 {
-        self.ends.iter().map(|end| (end.dirty.slots() + end.ends.slots()) as u32).sum()
+        self.ends.iter().map(|end| end.waiting() as u32).sum()
     }
 
     fn rounds(&mut self) -> u64 {
         self.rounds.look()
     }
 
+    #[inline]
     fn read(&mut self, handle: SessionHandle) -> Reading {
         self.slots.read(handle, self.now, &self.snapshots.current().0.timeouts)
     }

@@ -123,6 +123,7 @@ impl Worker {
             work.other += u64::from(partner.apply(engine, snapshots.current().0, now));
         }
         engine.housekeep(now, snapshots.current().0, io);
+        engine.tell_changes();
         io.flush();
         let spent = if work.any() { dpdk::cycles().saturating_sub(cycles) } else { 0 };
         stats.turn(work.bursts, work.packets, spent);

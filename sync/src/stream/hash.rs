@@ -75,7 +75,7 @@ impl Hasher {
         sum.0 as u32
     }
 
-    #[inline]
+    #[inline(always)]
     fn key_hash(&self, key: &Key) -> u64 {
         let mut sip = Sip::new(self.key);
         sip.word(u64::from(key.proto) | u64::from(key.vrf) << 8);
@@ -83,7 +83,7 @@ impl Hasher {
         sip.finish()
     }
 
-    #[inline]
+    #[inline(always)]
     fn tuple(&self, sip: &mut Sip, tuple: &Tuple) {
         let ports = u64::from(tuple.ports[0]) | u64::from(tuple.ports[1]) << 16;
         match &tuple.addresses {
@@ -190,7 +190,7 @@ impl Sip {
         self.words += 1;
     }
 
-    #[inline]
+    #[inline(always)]
     fn finish(mut self) -> u64 {
         let last = self.words << 59;
         self.word(last);

@@ -106,6 +106,12 @@ impl Alike {
 }
 
 impl<B: PacketBuf> Engine<B> {
+    /// The end of a turn, bursts and housekeeping: the sync core hears of what changed.
+    #[inline]
+    pub fn tell_changes(&mut self) {
+        self.shard.tell_changes();
+    }
+
     /// The role under which packets are seen.
     pub fn role(&self) -> RoleView {
         self.role

@@ -6,8 +6,13 @@
 //! cost one record, and the ring, which has as many places as the shard has sessions, cannot overflow.
 //! Neither side may look at the mark before it swaps: a load that is served from the store buffer would
 //! skip the push of a change that the other side has not read yet.
+//!
+//! A swap waits until everything that was stored before has left for the cache, and a new session is stored in
+//! lines that are on their way from memory. So marks are gathered, and swapped together when the worker has
+//! done its turn, or when there are many.
 
 use crate::atomics::{AtomicU8, Ordering};
+use arrayvec::ArrayVec;
 
 /// Where slot numbers go: a wait-free ring in the product, anything in a model.
 pub trait SlotQueue {
@@ -22,25 +27,41 @@ impl SlotQueue for rtrb::Producer<u32> {
     }
 }
 
+/// Marks that are gathered, at most.
+const GATHERED: usize = 64;
+
 /// The worker's end.
 pub struct DirtyMarker<'m, Q> {
     flags: &'m [AtomicU8],
     queue: Q,
+    gathered: ArrayVec<u32, GATHERED>,
     lost: u64,
 }
 
 impl<'m, Q: SlotQueue> DirtyMarker<'m, Q> {
     /// `queue` must have room for `flags.len()` slots.
     pub fn new(flags: &'m [AtomicU8], queue: Q) -> Self {
-        Self { flags, queue, lost: 0 }
+        Self { flags, queue, gathered: ArrayVec::new(), lost: 0 }
     }
 
-    /// Marks a session as changed. Call it after the session's words are written.
+    /// Marks a session as changed. Call it after the session's words are written. The other side hears of it
+    /// at the next [`tell`](Self::tell) at the latest.
     #[inline(always)]
     pub fn mark(&mut self, slot: u32) {
-        let Some(flag) = self.flags.get(slot as usize) else { return };
-        if flag.swap(1, Ordering::AcqRel) == 0 && !self.queue.push_slot(slot) {
-            self.lost += 1;
+        if self.gathered.is_full() {
+            self.tell();
+        }
+        self.gathered.push(slot);
+    }
+
+    /// The worker has done its turn: what it marked is told.
+    #[inline]
+    pub fn tell(&mut self) {
+        for slot in self.gathered.drain(..) {
+            let Some(flag) = self.flags.get(slot as usize) else { continue };
+            if flag.swap(1, Ordering::AcqRel) == 0 && !self.queue.push_slot(slot) {
+                self.lost += 1;
+            }
         }
     }
 
@@ -60,6 +81,13 @@ impl<'m> DirtyFlags<'m> {
     /// The flags that a [`DirtyMarker`] sets.
     pub fn new(flags: &'m [AtomicU8]) -> Self {
         Self { flags }
+    }
+
+    /// Asks for the line of a slot's mark.
+    #[cfg(not(loom))]
+    #[inline(always)]
+    pub(crate) fn foresee(&self, slot: u32) {
+        super::prefetch_read(self.flags, slot as usize);
     }
 
     /// Clears a popped slot's mark. Read the session after this, not before.
@@ -84,14 +112,29 @@ mod tests {
             marker.mark(2);
         }
         marker.mark(0);
+        assert_eq!(rx.pop().ok(), None, "nothing is told before the end of the turn");
+        marker.tell();
         let flags = DirtyFlags::new(&flags);
         assert_eq!((rx.pop().ok(), rx.pop().ok(), rx.pop().ok()), (Some(2), Some(0), None));
         marker.mark(2);
+        marker.tell();
         assert_eq!(rx.pop().ok(), None, "the mark still stands");
         flags.take(2);
         marker.mark(2);
+        marker.tell();
         assert_eq!(rx.pop().ok(), Some(2));
         assert_eq!(marker.lost(), 0);
+    }
+
+    #[test]
+    fn marks_beyond_what_is_gathered_are_told_at_once() {
+        let flags: Vec<AtomicU8> = (0..200).map(|_| AtomicU8::new(0)).collect();
+        let (tx, mut rx) = rtrb::RingBuffer::new(200);
+        let mut marker = DirtyMarker::new(&flags, tx);
+        (0..150).for_each(|slot| marker.mark(slot));
+        assert_eq!(rx.slots(), 2 * GATHERED);
+        marker.tell();
+        assert!((0..150).all(|slot| rx.pop().ok() == Some(slot)));
     }
 }
 
@@ -117,7 +160,18 @@ mod loom_tests {
     /// sync core or still announced, and the ring of one place for one session never overflows.
     #[test]
     fn loom_dirty_marks_lose_no_change() {
-        loom::model(|| {
+        lose_no_change(1);
+    }
+
+    /// The same if both changes are told together.
+    #[test]
+    fn loom_gathered_dirty_marks_lose_no_change() {
+        lose_no_change(2);
+    }
+
+    /// Changes are told when there are so many.
+    fn lose_no_change(together: u64) {
+        loom::model(move || {
             let flags: &'static [AtomicU8] = Box::leak(Box::new([AtomicU8::new(0)]));
             let body = Arc::new(AtomicU64::new(0));
             let queue = Queue(Arc::new(Mutex::new(VecDeque::new())));
@@ -128,6 +182,9 @@ mod loom_tests {
                     for value in 1..=2 {
                         body.store(value, Ordering::Relaxed);
                         marker.mark(0);
+                        if value % together == 0 {
+                            marker.tell();
+                        }
                     }
                     marker.lost()
                 })

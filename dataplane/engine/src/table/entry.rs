@@ -470,6 +470,7 @@ impl SlotReader {
     }
 
     /// The same for those who must know why there is none: a busy session has to be read again.
+    #[inline]
     pub fn look(&self, slot: Slot) -> Read {
         let Some(entry) = self.entries.get(slot.0 as usize) else { return Read::Free };
         let Some(words) = (0..READ_ATTEMPTS).find_map(|_| seqlock::read(&entry.words, SEEN)) else {

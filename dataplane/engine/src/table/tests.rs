@@ -222,13 +222,16 @@ fn changes_are_announced_once_and_local_sessions_never() {
     let slot = create(&mut shard, key(1, false, Proto::UDP), Ticks(0)).unwrap();
     shard.announce(slot);
     shard.changed(slot, true);
+    shard.tell_changes();
     assert_eq!((ring.pop().ok(), ring.pop().ok()), (Some(slot.0), None));
     flags_seen.take(slot.0);
     shard.changed(slot, false);
+    shard.tell_changes();
     assert_eq!(ring.pop().ok(), None, "a handshake is not announced");
     for hidden in [0, flags::REPLICATE | flags::YOUNG] {
         shard.entry(slot).unwrap().update(|e| e.path(Path { flags: hidden, ..PATH }));
         shard.changed(slot, true);
+        shard.tell_changes();
         assert_eq!(ring.pop().ok(), None);
     }
 }

@@ -43,7 +43,9 @@ impl Node {
 
     /// Marks since the last look, each with the session as it is now.
     pub fn changes(&mut self) -> Vec<Option<SessionView>> {
-        let reader = self.fw.workers[0].engine.shard().reader();
+        let engine = &mut self.fw.workers[0].engine;
+        engine.tell_changes();
+        let reader = engine.shard().reader();
         let mut views = Vec::new();
         while let Ok(slot) = self.changed.pop() {
             self.flags.take(slot);

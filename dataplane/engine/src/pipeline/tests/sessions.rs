@@ -246,7 +246,11 @@ fn window_scales_are_read_from_both_syns() {
 }
 
 /// What the other node would hear of: slots marked since the last look.
-fn marked((flags, queue): &mut (crate::table::dirty::DirtyFlags<'static>, rtrb::Consumer<u32>)) -> usize {
+fn marked(
+    fw: &mut Firewall,
+    (flags, queue): &mut (crate::table::dirty::DirtyFlags<'static>, rtrb::Consumer<u32>),
+) -> usize {
+    fw.workers[0].engine.tell_changes();
     let slots: Vec<u32> = std::iter::from_fn(|| queue.pop().ok()).collect();
     slots.iter().for_each(|slot| flags.take(*slot));
     slots.len()
@@ -259,13 +263,13 @@ fn b_20_tcp_is_announced_once_it_is_established() {
         let mut marks = fw.workers[0].engine.shard_mut().track_changes();
         fw.send(LAN, &flow.syn(1_000)).forwarded(WAN, OPENED);
         fw.send(WAN, &flow.syn_ack(5_000, 1_001)).forwarded(LAN, &[]);
-        assert_eq!(marked(&mut marks), 0, "half-open");
+        assert_eq!(marked(&mut fw, &mut marks), 0, "half-open");
         fw.send(LAN, &flow.out(ACK, 1_001, 5_001)).forwarded(WAN, &[]);
-        assert_eq!(marked(&mut marks), 1, "established");
+        assert_eq!(marked(&mut fw, &mut marks), 1, "established");
         fw.send(LAN, &flow.out(ACK, 1_001, 5_001).payload_len(9)).forwarded(WAN, &[]);
-        assert_eq!(marked(&mut marks), 0, "B-19: sessions, not packets");
+        assert_eq!(marked(&mut fw, &mut marks), 0, "B-19: sessions, not packets");
         fw.send(WAN, &flow.back(RST, 5_001, 0)).forwarded(LAN, &[]);
-        assert_eq!(marked(&mut marks), 1, "closed");
+        assert_eq!(marked(&mut fw, &mut marks), 1, "closed");
     }
 }
 
@@ -283,15 +287,15 @@ fn b_04_other_sessions_are_announced_from_their_first_packet_on() {
             ),
         ] {
             fw.send(LAN, &first).forwarded(WAN, OPENED);
-            assert_eq!(marked(&mut marks), 1, "new");
+            assert_eq!(marked(&mut fw, &mut marks), 1, "new");
             fw.send(LAN, &first).forwarded(WAN, &[]);
-            assert_eq!(marked(&mut marks), 0);
+            assert_eq!(marked(&mut fw, &mut marks), 0);
             fw.send(WAN, &reply).forwarded(LAN, &[]);
-            assert_eq!(marked(&mut marks), 1, "replied");
+            assert_eq!(marked(&mut fw, &mut marks), 1, "replied");
         }
         fw.reload(|_| {});
         fw.send(LAN, &flow.datagram()).forwarded(WAN, &["sessions-rebound"]);
-        assert_eq!(marked(&mut marks), 1, "bound anew");
+        assert_eq!(marked(&mut fw, &mut marks), 1, "bound anew");
     }
 }
 
@@ -306,16 +310,16 @@ fn b_05_sessions_of_a_rule_without_sync_are_not_announced() {
         let mut marks = fw.workers[0].engine.shard_mut().track_changes();
         fw.send(LAN, &flow.datagram()).forwarded(WAN, &opened);
         fw.send(WAN, &flow.reversed().datagram()).forwarded(LAN, &[]);
-        assert_eq!(marked(&mut marks), 0);
+        assert_eq!(marked(&mut fw, &mut marks), 0);
 
         let mut fw = Firewall::with_rules(vec![Rule { sync_after_s: 5, ..base }]);
         let mut marks = fw.workers[0].engine.shard_mut().track_changes();
         fw.send(LAN, &flow.datagram()).forwarded(WAN, &opened);
         fw.send(WAN, &flow.reversed().datagram()).forwarded(LAN, &[]);
         fw.idle(4_900).silent(&[]);
-        assert_eq!(marked(&mut marks), 0, "too young");
+        assert_eq!(marked(&mut fw, &mut marks), 0, "too young");
         fw.idle(1_200).silent(&[]);
-        assert_eq!(marked(&mut marks), 1, "of age");
+        assert_eq!(marked(&mut fw, &mut marks), 1, "of age");
     }
 }
 

@@ -4,7 +4,8 @@
 //! Marks cost a store and a swap. Everything that depends on time is decided where timers are, so that no
 //! packet pays for it; when a session was told of last is kept beside the timers, four bytes each.
 
-use super::{Entry, Path, Shard, Slot, flags};
+use super::super::dirty::DirtyFlags;
+use super::{Entry, Path, Shard, Slot, SlotReader, flags, prefetch_line};
 use crate::atomics::{Arc, AtomicU64, Ordering};
 use crate::ids::GroupId;
 use crate::session::{self, Life};
@@ -149,6 +150,32 @@ impl Shard {
     pub(super) fn set_told(&mut self, slot: Slot, when: Ticks) {
         if let Some(told) = self.told.get_mut(slot.0 as usize) {
             *told = when.0;
+        }
+    }
+
+    /// The worker has done its turn: what changed is told.
+    #[inline]
+    pub(crate) fn tell_changes(&mut self) {
+        if let Some(marker) = &mut self.marker {
+            marker.tell();
+        }
+    }
+}
+
+impl SlotReader {
+    /// True if nothing is in the slot at this moment: cheaper to know than what is.
+    #[inline]
+    pub fn is_free(&self, slot: Slot) -> bool {
+        self.entries.get(slot.0 as usize).is_none_or(|entry| !entry.in_use())
+    }
+
+    /// Asks for the lines of a session and of its mark: whoever looks at many does so before the first.
+    #[inline]
+    pub fn foresee(&self, marks: &DirtyFlags<'_>, slot: Slot) {
+        marks.foresee(slot.0);
+        if let Some(entry) = self.entries.get(slot.0 as usize) {
+            prefetch_line(entry, 0);
+            prefetch_line(entry, 64);
         }
     }
 }
