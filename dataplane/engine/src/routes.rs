@@ -141,18 +141,17 @@ impl Routes {
         self.find(dst)
     }
 
-    /// The same in line, for the path of new sessions. Most tables have few prefixes, so that most
-    /// addresses end at the first level.
+    /// The same in line, for the path of new sessions.
     #[inline(always)]
     pub(crate) fn find(&self, dst: Addr) -> Option<RouteHit> {
         match dst {
             Addr::V4(octets) => {
-                let hop = self.hop(self.v4.lookup_short(u32::from_be_bytes(octets)))?;
+                let hop = self.hop(self.v4.lookup(u32::from_be_bytes(octets)))?;
                 let next_hop = hop.gateway as u32 | u32::from_ne_bytes(octets) & hop.keep as u32;
                 Some(RouteHit { port: hop.port, next_hop: Addr::V4(next_hop.to_ne_bytes()) })
             }
             Addr::V6(octets) => {
-                let hop = self.hop(self.v6.lookup_short(u128::from_be_bytes(octets)))?;
+                let hop = self.hop(self.v6.lookup(u128::from_be_bytes(octets)))?;
                 let next_hop = hop.gateway | u128::from_ne_bytes(octets) & hop.keep;
                 Some(RouteHit { port: hop.port, next_hop: Addr::V6(next_hop.to_ne_bytes()) })
             }

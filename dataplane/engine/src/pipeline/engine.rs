@@ -383,6 +383,8 @@ impl<B: PacketBuf> Engine<B> {
                 && let Some(entry) = self.shard.confirm(slot, dir, &lane.desc.key)
             {
                 self.established(cx, lane, (slot, dir), entry, frame, io);
+            } else if matches!(lane.fate, Fate::Flow(Guess::Nothing)) && !self.shard.may_be_fresh(lane.hash) {
+                self.open(cx, lane, frame, io);
             } else {
                 self.act_otherwise(cx, lane, frame, io);
             }
@@ -400,12 +402,8 @@ impl<B: PacketBuf> Engine<B> {
         }
     }
 
-    /// The guess was wrong or there was none: the session may have been created earlier in this burst,
-    /// share a fingerprint with another, or not exist.
+    /// The guess was wrong, or there was none and the session may have been created earlier in this burst.
     fn look_again<I: PacketIo<Buf = B>>(&mut self, cx: &Context<'_>, lane: &Lane, frame: B, io: &mut I) {
-        if matches!(lane.fate, Fate::Flow(Guess::Nothing)) && !self.shard.may_be_fresh(lane.hash) {
-            return self.open(cx, lane, frame, io);
-        }
         match self.shard.find(&lane.desc.key, lane.hash) {
             Some((slot, dir)) => {
                 if let Some(entry) = self.shard.entry(slot) {

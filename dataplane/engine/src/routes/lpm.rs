@@ -6,8 +6,10 @@
 //! 256 KB and a node is one cache line, which is what matters to a worker whose caches belong to the
 //! session table.
 //!
-//! IPv4 always takes its two nodes, if need be an empty one: which addresses end early differs from packet
-//! to packet, and a branch that is guessed wrong costs more than a node. IPv6 jumps over the octets in
+//! An address that ends at the first level is done: under most addresses that a worker sees from one side
+//! there are no prefixes, or there are always some, so the branch is guessed right. Below it IPv4 takes both
+//! nodes, if need be an empty one: which addresses end there differs from packet to packet, and a branch
+//! that is guessed wrong costs more than a node. IPv6 jumps over the octets in
 //! which no two prefixes differ, so that its depth follows the number of prefixes and not the length of an
 //! address; it takes one node in the same way and the others, where there are any, in a loop.
 
@@ -164,12 +166,6 @@ impl Lpm4 {
     /// The value of the longest prefix that covers `key`.
     #[inline(always)]
     pub(crate) fn lookup(&self, key: u32) -> u32 {
-        self.below(self.root.get((key >> 16) as u16), key)
-    }
-
-    /// The same where most addresses end at the first level, so that a branch guesses right.
-    #[inline(always)]
-    pub(crate) fn lookup_short(&self, key: u32) -> u32 {
         let entry = self.root.get((key >> 16) as u16);
         if entry & NODE == 0 { entry } else { self.below(entry, key) }
     }
@@ -289,17 +285,11 @@ impl Lpm6 {
         NODE | (depth >> 3) << DEPTH_SHIFT | (self.nodes.len() - 1) as u32
     }
 
-    /// The same where most addresses end at the first level, so that a branch guesses right.
-    #[inline(always)]
-    pub(crate) fn lookup_short(&self, key: u128) -> u32 {
-        let entry = self.root.get((key >> 112) as u16);
-        if entry & (NODE | LONE) == 0 { entry } else { self.below(entry, key) }
-    }
-
     /// The value of the longest prefix that covers `key`.
     #[inline(always)]
     pub(crate) fn lookup(&self, key: u128) -> u32 {
-        self.below(self.root.get((key >> 112) as u16), key)
+        let entry = self.root.get((key >> 112) as u16);
+        if entry & (NODE | LONE) == 0 { entry } else { self.below(entry, key) }
     }
 
     #[inline(always)]
