@@ -64,8 +64,8 @@ pub fn budgets(rows: &[Measured]) -> Vec<Budget> {
     let [tcp, udp] = ["sync, tcp4: on the wire", "sync, udp4: on the wire"].map(|name| find(name, 0));
     add("wire bytes of a TCP session", tcp, "bytes", (56.0, None), Better::Less);
     add("wire bytes of a UDP session", udp, "bytes", (40.0, None), Better::Less);
-    let bytes = find("memory of a session, one node", 0);
-    add("memory of an IPv4 session", bytes, "bytes", (192.0, Some(160.0)), Better::Less);
+    let bytes = find("memory of a session, a node of a pair", 0);
+    add("memory of an IPv4 session, everything", bytes, "bytes", (192.0, Some(160.0)), Better::Less);
     all
 }
 

@@ -10,7 +10,7 @@ use dpdk::{BURST, Eal, LcoreGuard};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::collections::VecDeque;
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long one figure takes.
@@ -58,6 +58,9 @@ pub struct Offer {
 
 /// How long packets take through a subject with a processor of its own, from the moment that their burst
 /// enters a ring, and how many passed in a second. Frames need no stamps: those of a port come out in order.
+///
+/// Pieces of the time in which the kernel took a processor from either thread are left out, those behind them
+/// too: what was under way waited. On a machine that is never quiet everything counts.
 pub fn timed(
     load: &mut Load,
     subject: &mut impl Subject,
@@ -65,35 +68,141 @@ pub fn timed(
     (flows, order): (&Flows, &mut impl Iterator<Item = u32>),
     offer: Offer,
 ) -> Result<(Latency, f64)> {
-    let mut latency = Latency::new().ok_or("a histogram")?;
-    let turn = |subject: &mut _, stop: &AtomicBool| turn_until(subject, stop);
-    let (rate, ()) = beside(load.eal(), subject, turn, || {
+    let (tid, turns) = (AtomicU32::new(0), AtomicUsize::new(0));
+    let turn = |subject: &mut _, stop: &AtomicBool| {
+        tid.store(thread_id(), Ordering::Relaxed);
+        while !stop.load(Ordering::Relaxed) {
+            Subject::turn(subject);
+            turns.store(turns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
+        }
+    };
+    let (timed, ()) = beside(load.eal(), subject, turn, || {
         let (injected, collected) = (load.injected, load.collected);
-        let mut paces = [(); 2].map(|()| Pace::new(offer.rate / 2.0, offer.burst * 2, offer.hz));
-        let mut under_way: [VecDeque<(u64, usize)>; 2] = Default::default();
-        let began = Instant::now();
-        while began.elapsed() < offer.length {
-            for (kind, pace) in [Kind::FORTH, Kind::BACK].into_iter().zip(&mut paces) {
+        let mut stream = Paced::new(offer, load.collected)?;
+        let (mut disturbed, mut calm) = (Kept::new()?, Kept::new()?);
+        let mut kernel = Preemptions::default();
+        while calm.time < offer.length && calm.time + disturbed.time < offer.length * PATIENT {
+            let took = stream.piece(load, wires, flows, order, &turns);
+            let threads = [thread_id(), tid.load(Ordering::Relaxed)];
+            if kernel.quiet(threads) { &mut calm } else { &mut disturbed }.keep(
+                &mut stream,
+                load.collected,
+                took,
+            );
+        }
+        all_back(load, wires, (injected, collected))?;
+        Ok(if calm.passed > 0 { calm } else { disturbed })
+    })?;
+    let rate = timed.passed as f64 / timed.time.as_secs_f64();
+    Ok((timed.latency, rate))
+}
+
+/// A piece of the time, after which it is asked what the kernel did.
+const PIECE: Duration = Duration::from_millis(5);
+/// How often the time that was asked for is tried.
+const PATIENT: u32 = 5;
+
+/// Packets under way at a rate.
+struct Paced {
+    offer: Offer,
+    paces: [Pace; 2],
+    /// When bursts left, and how much of them is not back, by the port where they come out.
+    under_way: [VecDeque<(u64, usize)>; 2],
+    latency: Latency,
+    collected: u64,
+}
+
+impl Paced {
+    fn new(offer: Offer, collected: u64) -> Result<Self> {
+        let paces = [(); 2].map(|()| Pace::new(offer.rate / 2.0, offer.burst * 2, offer.hz));
+        let latency = Latency::new().ok_or("a histogram")?;
+        Ok(Self { offer, paces, under_way: Default::default(), latency, collected })
+    }
+
+    /// Sends and collects for a while, and until the subject is known to run: whoever waits for a processor is
+    /// then counted as disturbed, and nowhere else.
+    fn piece(
+        &mut self,
+        load: &mut Load,
+        wires: &mut Wires,
+        flows: &Flows,
+        order: &mut impl Iterator<Item = u32>,
+        turns: &AtomicUsize,
+    ) -> Duration {
+        let (began, burst) = (Instant::now(), self.offer.burst);
+        while began.elapsed() < PIECE {
+            for (kind, pace) in [Kind::FORTH, Kind::BACK].into_iter().zip(&mut self.paces) {
                 let now = dpdk::cycles();
-                let granted = pace.take(now, offer.burst);
+                let granted = pace.take(now, burst);
                 let at = usize::from(kind.port.0);
-                if granted < offer.burst || wires.ports.get(at).is_none_or(|port| port.waiting() > QUEUE) {
+                if granted < burst || wires.ports.get(at).is_none_or(|port| port.waiting() > QUEUE) {
                     pace.give_back(granted);
                     continue;
                 }
-                for _ in 0..offer.burst.div_ceil(BURST as u32) {
-                    let taken =
-                        load.inject(wires, flows, kind, order.take(offer.burst.min(BURST as u32) as usize));
-                    under_way[1 - at].push_back((now, taken));
+                let mut left = burst as usize;
+                while left > 0 {
+                    let taken = load.inject(wires, flows, kind, order.take(left.min(BURST)));
+                    self.under_way[1 - at].push_back((now, taken));
+                    left = left.saturating_sub(BURST);
                 }
             }
-            load.collect_by_port(wires, |port, count| settle(&mut under_way[port], count, &mut latency));
+            let Self { under_way, latency, .. } = self;
+            load.collect_by_port(wires, |port, count| settle(&mut under_way[port], count, latency));
         }
-        let rate = (load.collected - collected) as f64 / began.elapsed().as_secs_f64();
-        all_back(load, wires, (injected, collected))?;
-        Ok(rate)
-    })?;
-    Ok((latency, rate))
+        let turn = turns.load(Ordering::Relaxed);
+        while turns.load(Ordering::Relaxed) == turn && began.elapsed() < PATIENCE {
+            std::hint::spin_loop();
+        }
+        began.elapsed()
+    }
+}
+
+/// What came of some pieces.
+struct Kept {
+    latency: Latency,
+    passed: u64,
+    time: Duration,
+}
+
+impl Kept {
+    fn new() -> Result<Self> {
+        Ok(Self { latency: Latency::new().ok_or("a histogram")?, passed: 0, time: Duration::ZERO })
+    }
+
+    /// Takes a piece's packets.
+    fn keep(&mut self, stream: &mut Paced, collected: u64, took: Duration) {
+        self.latency.add(&stream.latency);
+        stream.latency.clear();
+        self.passed += collected - stream.collected;
+        stream.collected = collected;
+        self.time += took;
+    }
+}
+
+/// How often the kernel has taken processors from two threads.
+#[derive(Default)]
+struct Preemptions {
+    before: Option<u64>,
+    was_quiet: bool,
+}
+
+impl Preemptions {
+    /// Nothing of that in this piece, and not in the one before.
+    fn quiet(&mut self, threads: [u32; 2]) -> bool {
+        let count = threads.iter().map(|tid| preemptions(*tid)).sum();
+        let is_quiet = self.before.replace(count) == Some(count);
+        std::mem::replace(&mut self.was_quiet, is_quiet) && is_quiet
+    }
+}
+
+fn preemptions(tid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/self/task/{tid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("nonvoluntary_ctxt_switches:"));
+    line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
+}
+
+fn thread_id() -> u32 {
+    rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs()
 }
 
 /// So many packets of a port have come out.
@@ -200,8 +309,13 @@ fn feed(
     (stretch, stretches): (&AtomicUsize, usize),
 ) {
     for _ in 0..=stretches {
-        let began = Instant::now();
-        while began.elapsed() < STRETCH {
+        let (began, collected) = (Instant::now(), load.collected);
+        let is_on = |load: &Load| {
+            let took = began.elapsed();
+            // A subject that the kernel does not let work at all is waited for.
+            took < STRETCH || (load.collected == collected && took < PATIENCE)
+        };
+        while is_on(load) {
             for kind in [Kind::FORTH, Kind::BACK] {
                 let port = wires.ports.get(usize::from(kind.port.0));
                 if port.is_some_and(|port| port.waiting() < BACKLOG) {
@@ -228,34 +342,35 @@ fn all_back(load: &mut Load, wires: &mut Wires, (injected, collected): (u64, u64
     }
 }
 
-/// Turns until it is told to stop; clocks per packet of each stretch but the first.
+/// Turns until it is told to stop; clocks per packet of each stretch but the first. Those in which the kernel
+/// took the processor away count only if there are no others.
 fn turn_through(
     subject: &mut impl Subject,
     meter: &dyn Meter,
     stretch: &AtomicUsize,
     stop: &AtomicBool,
 ) -> Vec<f64> {
-    let (mut runs, mut turns, mut current) = (Vec::new(), Turns::default(), 0);
-    while !stop.load(Ordering::Relaxed) {
+    let (mut calm, mut disturbed) = (Vec::new(), Vec::new());
+    let (mut turns, mut current, mut preempted) = (Turns::default(), 0, preemptions(thread_id()));
+    loop {
+        let is_last = stop.load(Ordering::Relaxed);
         let (clocks, packets) = (meter.clocks(), meter.packets());
         subject.turn();
         turns.add(meter.clocks() - clocks, meter.packets() - packets);
         let now = stretch.load(Ordering::Relaxed);
-        if now != current {
+        if now != current || is_last {
             let done = std::mem::take(&mut turns);
+            let before = std::mem::replace(&mut preempted, preemptions(thread_id()));
             if current > 0 && !done.is_empty() {
-                runs.push(done.mean());
+                if before == preempted { &mut calm } else { &mut disturbed }.push(done.mean());
             }
             current = now;
         }
+        if is_last {
+            break;
+        }
     }
-    runs
-}
-
-fn turn_until(subject: &mut impl Subject, stop: &AtomicBool) {
-    while !stop.load(Ordering::Relaxed) {
-        subject.turn();
-    }
+    if calm.is_empty() { disturbed } else { calm }
 }
 
 /// Ends the subject's thread also if the generator fails.
@@ -292,5 +407,14 @@ mod tests {
         settle(&mut under_way, 1, &mut latency);
         assert!(under_way.is_empty());
         assert_eq!(latency.percentiles(1e9).samples, 5);
+    }
+
+    #[test]
+    fn a_piece_is_quiet_if_it_and_the_one_before_were() {
+        let mut kernel = Preemptions { before: Some(7), was_quiet: false };
+        // No such threads: nothing is ever counted for them, which is a change from seven.
+        let quiet = [(); 3].map(|()| kernel.quiet([0, 0]));
+        assert_eq!(quiet, [false, false, true]);
+        assert!(std::fs::exists(format!("/proc/self/task/{}/status", thread_id())).unwrap());
     }
 }

@@ -164,9 +164,20 @@ impl Rig {
         Self::team(ground, config, 1)?.pop().ok_or_else(|| "a firewall has a worker".into())
     }
 
+    /// One that may have as few half-open sessions as the daemon's, unless that is told otherwise. Others may
+    /// have as many as there are: measurements open them by the million.
+    pub fn as_shipped(ground: &Ground, config: RigConfig) -> Result<Self> {
+        let team = Self::assemble(ground, config, 1, config.slots / 4)?.pop();
+        team.ok_or_else(|| "a firewall has a worker".into())
+    }
+
     /// The workers of one firewall, each with queues and a table of its own, frames that belong to another one
     /// going over the mesh as in the daemon.
     pub fn team(ground: &Ground, config: RigConfig, workers: u8) -> Result<Vec<Self>> {
+        Self::assemble(ground, config, workers, config.slots)
+    }
+
+    fn assemble(ground: &Ground, config: RigConfig, workers: u8, half_open_max: u32) -> Result<Vec<Self>> {
         let timeouts = Timeouts {
             tcp_syn_ms: LONG_MS,
             tcp_established_ms: LONG_MS,
@@ -178,23 +189,24 @@ impl Rig {
         let publisher = Arc::new(Publisher::new(Arc::new(snapshot)));
         let count = usize::from(workers);
         let rings = mesh(count, MESH).into_iter().zip(mesh(count, MESH));
-        let worker = |(id, rings)| Self::worker(ground, config, &publisher, WorkerId(id), rings);
+        let worker =
+            |(id, rings)| Self::worker(ground, config, half_open_max, &publisher, (WorkerId(id), rings));
         (0..workers).zip(rings).map(worker).collect()
     }
 
     fn worker(
         ground: &Ground,
         config: RigConfig,
+        half_open_max: u32,
         publisher: &Arc<Publisher<Snapshot>>,
-        worker: WorkerId,
-        (owners, senders): (MeshEnds, MeshEnds),
+        (worker, (owners, senders)): (WorkerId, (MeshEnds, MeshEnds)),
     ) -> Result<Self> {
         let (wires, [lan, wan]) = ground.ports()?;
         let clock = Clock::new(dpdk::cycles(), dpdk::tsc_hz(ground.pool.eal()));
         let now = clock.ticks(dpdk::cycles());
         let region = memory::map(Memory::bytes(config.slots), HugePages::Auto)?;
         let page_bytes = region.page_bytes;
-        let mut shard = shard(region.bytes, config.slots, now)?;
+        let mut shard = shard(region.bytes, config.slots, half_open_max, now)?;
         let (core, partner) = match config.part {
             Part::Alone => (None, None),
             part => {
@@ -261,11 +273,11 @@ impl Rig {
     }
 }
 
-fn shard(memory: &'static mut [u8], slots: u32, now: engine::Ticks) -> Result<Shard> {
+fn shard(memory: &'static mut [u8], slots: u32, half_open_max: u32, now: engine::Ticks) -> Result<Shard> {
     let memory = Memory::carve(memory, slots).ok_or("the table does not fit its memory")?;
     // Any key will do, as long as every run has the same.
     let hash_key = HashKey::new([0x1357_9bdf_0246_8ace, 0xfdb9_7531_eca8_6420, 0x0123_4567_89ab_cdef]);
-    Ok(Shard::new(memory, ShardConfig { half_open_max: slots, hash_key, term: 1 }, now))
+    Ok(Shard::new(memory, ShardConfig { half_open_max, hash_key, term: 1 }, now))
 }
 
 fn join(shard: &mut Shard, part: Part, publisher: &Publisher<Snapshot>) -> (Core, Partner) {

@@ -40,6 +40,17 @@ impl Latency {
         self.histogram.saturating_record(now.wrapping_sub(stamp) & STAMP_MASK);
     }
 
+    /// What another one has seen, too.
+    pub fn add(&mut self, other: &Latency) {
+        // Both have the same bounds.
+        let _ = self.histogram.add(&other.histogram);
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.histogram.reset();
+    }
+
     /// The percentiles, on a clock of `hz`.
     pub fn percentiles(&self, hz: f64) -> Percentiles {
         let us = |clocks: u64| clocks as f64 * 1e6 / hz;
@@ -80,6 +91,12 @@ mod tests {
             assert!((got / expected - 1.0).abs() < 0.002, "{got} {expected}");
         }
         assert_eq!(got.samples, 1_000);
+        let mut both = Latency::new().unwrap();
+        both.add(&latency);
+        both.add(&latency);
+        assert_eq!(both.percentiles(2.3e9).samples, 2_000);
+        both.clear();
+        assert_eq!(both.percentiles(2.3e9).samples, 0);
         assert_eq!(Latency::new().unwrap().percentiles(1.0).samples, 0);
     }
 }

@@ -141,7 +141,7 @@ fn first_step(traffic: Traffic) -> Step {
 
 /// New sessions a second that a partner is told of, in [`replication`].
 const NEW_PER_SECOND: f64 = 100_000.0;
-/// Clocks of a packet that the tables have room for at that rate; a worker that takes more is refused.
+/// Clocks of a packet that the tables have room for at that rate.
 const SLOWEST: f64 = 1_000.0;
 
 /// Established sessions without a partner, with one, and with one while 100,000 sessions a second of the
@@ -156,7 +156,9 @@ pub fn replication(
     let (mut load, flows, mut order) = (Load::new(ground), Flows::new(traffic), Order::new(sessions));
     let mut ceiling = Ceiling::new(ground, traffic, sessions)?;
     let per_run = NEW_PER_SECOND * effort.packets as f64 * SLOWEST / ground.hz();
-    let room = (per_run * (effort.runs + 1) as f64) as u32 + BURST as u32;
+    // A burst more at the end of each slice, and somewhat more packets than were asked for.
+    let room =
+        (per_run * (effort.runs + 1) as f64 * 1.1) as u32 + (effort.runs + 1) as u32 * 64 * BURST as u32;
     let rig = |part| -> Result<Rig> {
         Rig::new(ground, RigConfig { slots: sessions + room + SPARE, rules: 1_000, part })
     };
@@ -210,11 +212,10 @@ impl Newcomers {
     ) -> Result<()> {
         let meter = rig.firewall.meter();
         let kind = Packets { step: first_step(self.traffic), port: LAN };
-        let mut opened = 0_u64;
-        let (clocks, injected, collected) = (meter.clocks(), load.injected, load.collected);
+        let (mut opened, mut spent) = (0_u64, 0.0);
+        let (injected, collected) = (load.injected, load.collected);
         while load.injected - injected < packets {
-            let due = (meter.clocks() - clocks) as f64 * NEW_PER_SECOND / hz;
-            while (opened as f64) < due {
+            while (opened as f64) < spent * NEW_PER_SECOND / hz {
                 let until = self.last.min(self.next + BURST as u32);
                 let taken = load.inject(&mut rig.wires, flows, kind, self.next..until);
                 if taken == 0 {
@@ -228,7 +229,11 @@ impl Newcomers {
                     load.inject(&mut rig.wires, flows, kind, &mut *order);
                 }
             }
+            let (clocks, before) = (meter.clocks(), meter.packets());
             load.serve(&mut rig.firewall, &*meter, &rig.wires, turns);
+            // Time in which the kernel let somebody else work brings no sessions.
+            let most = (meter.packets() - before) as f64 * SLOWEST;
+            spent += most.min((meter.clocks() - clocks) as f64);
             load.collect(&mut rig.wires);
             rig.drain_marks();
         }

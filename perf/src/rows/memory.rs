@@ -11,14 +11,19 @@ const SMALL: u32 = 1_000;
 
 /// Bytes that each further session takes: of a node alone, and of one in a pair with all its books.
 pub fn memory(ground: &Ground, sessions: u32, effort: Effort) -> Result<Vec<Measured>> {
-    let mut rows = Vec::new();
+    let (mut rows, mut kept) = (Vec::new(), Vec::new());
     for (part, name) in [(Part::Alone, "one node"), (Part::Active, "a node of a pair")] {
         let (mut runs, mut page_bytes) = (Vec::new(), 0);
-        // It hardly varies, and every run keeps its tables.
         for _ in 0..effort.runs.min(3) {
-            let [small, _] = taken(ground, SMALL, part)?;
-            let [large, page] = taken(ground, SMALL + sessions, part)?;
-            page_bytes = page;
+            let mut taken = |slots| -> Result<u64> {
+                let before = mapped()?;
+                let node = Node::new(ground, slots, part)?;
+                page_bytes = node.rig.page_bytes;
+                // What is given back would be taken again without being mapped.
+                kept.push(node);
+                Ok(mapped()?.saturating_sub(before))
+            };
+            let (small, large) = (taken(SMALL)?, taken(SMALL + sessions)?);
             runs.push(large.saturating_sub(small) as f64 / f64::from(sessions));
         }
         rows.push(Measured {
@@ -34,14 +39,19 @@ pub fn memory(ground: &Ground, sessions: u32, effort: Effort) -> Result<Vec<Meas
     Ok(rows)
 }
 
-/// Bytes that the process maps for a node with so many slots, and those of a page of its table.
-fn taken(ground: &Ground, slots: u32, part: Part) -> Result<[u64; 2]> {
-    let before = mapped()?;
-    let rig = Rig::new(ground, RigConfig { slots, rules: 10, part })?;
-    let stream = (part == Part::Active).then(|| Stream::new(Config::default(), [9; 16], slots, Micros(0)));
-    let taken = mapped()?.saturating_sub(before);
-    drop(stream);
-    Ok([taken, rig.page_bytes])
+/// What a daemon has for its sessions.
+struct Node {
+    rig: Rig,
+    _stream: Option<Stream>,
+}
+
+impl Node {
+    fn new(ground: &Ground, slots: u32, part: Part) -> Result<Self> {
+        let rig = Rig::as_shipped(ground, RigConfig { slots, rules: 10, part })?;
+        let is_paired = part == Part::Active;
+        let stream = is_paired.then(|| Stream::new(Config::default(), [9; 16], slots, Micros(0)));
+        Ok(Self { rig, _stream: stream })
+    }
 }
 
 /// Bytes that the process has mapped, touched or not, huge pages included.
