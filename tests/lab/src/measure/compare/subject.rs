@@ -110,7 +110,9 @@ pub(super) struct Own {
 impl Own {
     /// `fallback`: whether data ports carry the sessions when no sync link does, which is the default.
     pub(super) fn up(sessions: u32, patience: Duration, fallback: bool) -> Result<Self> {
+        // Huge pages are the machine's, and whoever else measures may take them between one start and the next.
         let mut options = LabOptions { patience, ..LabOptions::default() };
+        options = options.overlay("[eal]\nhuge-pages = \"never\"\n");
         if !fallback {
             options = options.overlay("[pair]\nlan-fallback = false\n");
         }
