@@ -52,16 +52,26 @@ impl Nodes {
         Ok(Self { load, flows, active, standby, slots, hz: ground.hz() })
     }
 
-    /// The standby has nothing any more.
+    /// The standby has nothing any more. What was on its way when the last transfer ended is stored first or
+    /// in between: it is emptied until nothing is left.
     fn empty(&mut self) -> Result<()> {
-        let core = self.standby.core.as_mut().ok_or("a standby without a sync core")?;
-        core.owners.purge();
-        while self.standby.sessions() > 0 {
-            self.standby.turn(Default::default());
+        let began = Instant::now();
+        loop {
+            let is_empty = self.standby.sessions() == 0;
+            let (_, owners) = self.standby.core()?;
+            while owners.next_outcome().is_some() {}
+            let purging = owners.purging();
+            if !purging && !is_empty {
+                owners.purge();
+            }
+            let had_work = self.standby.turn(Default::default());
+            if !purging && is_empty && !had_work {
+                return Ok(());
+            }
+            if began.elapsed() > PATIENCE {
+                return Err(format!("{} sessions stay on the standby", self.standby.sessions()).into());
+            }
         }
-        // Once more: the worker confirms.
-        self.standby.turn(Default::default());
-        Ok(())
     }
 
     /// Turns until the mirror is proven; how long that took where everybody has a processor. A step in which
