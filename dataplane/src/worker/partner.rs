@@ -58,7 +58,7 @@ impl Partner {
 
     /// The role of this turn, and what it means for the receive queues.
     #[inline(always)]
-    pub fn follow<B: PacketBuf>(&mut self, engine: &mut Engine<B>, now: Ticks, micros: Micros) -> Intake {
+    pub fn follow(&mut self, engine: &mut Engine<Mbuf>, now: Ticks, micros: Micros) -> Intake {
         let word = RoleWord::unpack(self.role.word());
         let role = match word.role {
             Role::Active if word.forwards(micros) => RoleView::Active { term: word.term.get() },
@@ -100,7 +100,7 @@ impl Partner {
 
     /// Applies records and empties the mirror; true if there was something to do.
     #[inline(always)]
-    pub fn apply<B: PacketBuf>(&mut self, engine: &mut Engine<B>, snapshot: &Snapshot, now: Ticks) -> bool {
+    pub fn apply(&mut self, engine: &mut Engine<Mbuf>, snapshot: &Snapshot, now: Ticks) -> bool {
         let purges = self.role.purges();
         if purges != self.purged {
             if engine.purge(now, PURGED_PER_TURN) == 0 {
@@ -124,9 +124,9 @@ impl Partner {
     /// Applies records whose lines in the table were all asked for before the first one needs them. Returns
     /// how many.
     #[inline]
-    fn apply_some<B: PacketBuf>(
+    fn apply_some(
         &mut self,
-        engine: &mut Engine<B>,
+        engine: &mut Engine<Mbuf>,
         snapshot: &Snapshot,
         now: Ticks,
         alike: &mut Alike,
@@ -154,7 +154,16 @@ impl Partner {
                 Task::Store(record) => {
                     stored(engine.import_foreseen(now, snapshot, record, *hashes, alike), *base)
                 }
-                task => carry_out(engine, snapshot, now, task, *base),
+                Task::Remove { key, version, exact } => {
+                    removed(engine.remove(now, key, *version, *exact), *base)
+                }
+                Task::Adopt { session, two_way } => {
+                    adopted(engine.adopt(now, snapshot, session, *two_way), *base)
+                }
+                Task::Look(key) => {
+                    let found = engine.lookup(key);
+                    found.map_or(Applied::Absent, |(slot, version)| held(slot, version, *base))
+                }
             };
             // There is room: it was looked for, and this is the only producer.
             let _ = outcomes.push(Outcome { tag: install.tag, applied });
@@ -211,33 +220,23 @@ fn stored(import: Import, base: u32) -> Applied {
     }
 }
 
-fn carry_out<B: PacketBuf>(
-    engine: &mut Engine<B>,
-    snapshot: &Snapshot,
-    now: Ticks,
-    task: &Task,
-    base: u32,
-) -> Applied {
-    match task {
-        Task::Store(record) => stored(engine.import(now, snapshot, record), base),
-        Task::Remove { key, version, exact } => match engine.remove(now, key, *version, *exact) {
-            Removal::Removed(slot) => Applied::Deleted { handle: handle(slot, base) },
-            Removal::Held { slot, version } => held(slot, version, base),
-            Removal::Absent => Applied::Absent,
-        },
-        Task::Adopt { session, two_way } => match engine.adopt(now, snapshot, session, *two_way) {
-            Adoption::Inserted(slot) | Adoption::Replaced(slot) => {
-                Applied::Installed { handle: handle(slot, base), displaced: [None; 2] }
-            }
-            Adoption::Kept(slot) => held(slot, 0, base),
-            Adoption::Refused(AdoptionRefused::Full) => Applied::Refused(Refused::Full),
-            Adoption::Refused(AdoptionRefused::NotActive) => Applied::Refused(Refused::NotMirroring),
-            Adoption::Refused(_) => Applied::Refused(Refused::Unsupported),
-        },
-        Task::Look(key) => match engine.lookup(key) {
-            Some((slot, version)) => held(slot, version, base),
-            None => Applied::Absent,
-        },
+fn removed(removal: Removal, base: u32) -> Applied {
+    match removal {
+        Removal::Removed(slot) => Applied::Deleted { handle: handle(slot, base) },
+        Removal::Held { slot, version } => held(slot, version, base),
+        Removal::Absent => Applied::Absent,
+    }
+}
+
+fn adopted(adoption: Adoption, base: u32) -> Applied {
+    match adoption {
+        Adoption::Inserted(slot) | Adoption::Replaced(slot) => {
+            Applied::Installed { handle: handle(slot, base), displaced: [None; 2] }
+        }
+        Adoption::Kept(slot) => held(slot, 0, base),
+        Adoption::Refused(AdoptionRefused::Full) => Applied::Refused(Refused::Full),
+        Adoption::Refused(AdoptionRefused::NotActive) => Applied::Refused(Refused::NotMirroring),
+        Adoption::Refused(_) => Applied::Refused(Refused::Unsupported),
     }
 }
 

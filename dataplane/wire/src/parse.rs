@@ -210,15 +210,8 @@ fn tcp(packet: &Packet<'_>, desc: &mut Desc) -> Result<Kind, ParseError> {
     if VALID_TCP_FLAGS >> flags & 1 == 0 {
         return Err(ParseError::BadTcpFlags);
     }
-    desc.key.tail |= ports(h[0], h[1], h[2], h[3]);
-    desc.tcp = TcpFields {
-        seq: be32(h, 4),
-        ack: be32(h, 8),
-        window: be16(h, 14),
-        flags,
-        header_len: header_len as u8,
-        payload_len: (len - header_len) as u16,
-    };
+    desc.key.tail |= ports(h);
+    desc.tcp = tcp_fields(h, flags, header_len, len);
     Ok(Kind::Tcp)
 }
 
@@ -233,7 +226,7 @@ fn udp(packet: &Packet<'_>, desc: &mut Desc) -> Result<Kind, ParseError> {
     if udp_len < 8 || udp_len > len {
         return Err(ParseError::BadUdpLen);
     }
-    desc.key.tail |= ports(h[0], h[1], h[2], h[3]);
+    desc.key.tail |= ports(h);
     Ok(Kind::Udp)
 }
 
@@ -585,10 +578,23 @@ fn header_sum_is_valid(head: &[u8; L3 + IPV4_LEN]) -> bool {
     ((a & low) + (a >> 32) + (b & low) + (b >> 32) + u64::from(c)).is_multiple_of(0xffff)
 }
 
-/// Both ports as the key's tail holds them.
+/// Both ports of a transport header as the key's tail holds them.
 #[inline(always)]
-fn ports(s0: u8, s1: u8, d0: u8, d1: u8) -> u64 {
-    u64::from(u16::from_be_bytes([s0, s1])) | u64::from(u16::from_be_bytes([d0, d1])) << 16
+fn ports<const N: usize>(header: &[u8; N]) -> u64 {
+    be32(header, 0).rotate_left(16).into()
+}
+
+/// What tracking needs of a TCP header whose lengths and flags are good; `len` is that of header and payload.
+#[inline(always)]
+fn tcp_fields(header: &[u8; 20], flags: u8, header_len: usize, len: usize) -> TcpFields {
+    TcpFields {
+        seq: be32(header, 4),
+        ack: be32(header, 8),
+        window: be16(header, 14),
+        flags,
+        header_len: header_len as u8,
+        payload_len: (len - header_len) as u16,
+    }
 }
 
 // Loads at offsets that are constant where these are inlined: no check is left.

@@ -418,11 +418,8 @@ fn mtu_towards(cx: &Context<'_>, desc: &Desc) -> u16 {
 /// For a packet that waits: its MAC addresses are written when they are known.
 fn make_ready<B: PacketBuf>(frame: &mut B, desc: &Desc) {
     cut(frame, desc);
-    let Some(ip) = frame.bytes_mut().get_mut(usize::from(desc.l3)..) else { return };
-    if desc.key.is_v6() {
-        checksum::ipv6_decrement_hop_limit(ip);
-    } else {
-        checksum::ipv4_decrement_ttl(ip);
+    if let Some(ip) = frame.bytes_mut().get_mut(ETHERNET_LEN..) {
+        take_hop(ip, desc);
     }
 }
 
@@ -444,7 +441,12 @@ fn readdress<B: PacketBuf>(frame: &mut B, desc: &Desc, adjacency: &Adjacency) {
     if let Some(macs) = head.first_chunk_mut() {
         *macs = adjacency.macs;
     }
-    let ip = &mut head[ETHERNET_LEN..];
+    take_hop(&mut head[ETHERNET_LEN..], desc);
+}
+
+/// TTL or hop limit less one.
+#[inline(always)]
+fn take_hop(ip: &mut [u8], desc: &Desc) {
     if desc.key.is_v6() {
         checksum::ipv6_decrement_hop_limit(ip);
     } else {

@@ -6,7 +6,8 @@
 //! both describe alike.
 
 use super::{
-    IPV4_LEN, IPV6_LEN, L3, VALID_TCP_FLAGS, array, be16, be32, header_sum_is_valid, is_martian_source,
+    IPV4_LEN, IPV6_LEN, L3, VALID_TCP_FLAGS, array, be16, header_sum_is_valid, is_martian_source, ports,
+    tcp_fields,
 };
 use crate::desc::{Desc, Kind, TcpFields};
 use crate::key::{FlowKey, Proto, TAIL_V6};
@@ -142,14 +143,7 @@ fn tcp(
     {
         return false;
     }
-    let fields = TcpFields {
-        seq: be32(h, 4),
-        ack: be32(h, 8),
-        window: be16(h, 14),
-        flags,
-        header_len: header_len as u8,
-        payload_len: (len - header_len) as u16,
-    };
+    let fields = tcp_fields(h, flags, header_len, len);
     let key = FlowKey { a, tail: ports(h) | u64::from(Proto::TCP.0) << 32 | family };
     *desc = place.desc(Kind::Tcp, key, fields);
     true
@@ -165,12 +159,6 @@ fn udp(desc: &mut Desc, h: &[u8; UDP_LEN], len: usize, place: Place, a: [u64; 4]
     let key = FlowKey { a, tail: ports(h) | u64::from(Proto::UDP.0) << 32 | family };
     *desc = place.desc(Kind::Udp, key, TcpFields::default());
     true
-}
-
-/// Both ports as the key's tail holds them.
-#[inline(always)]
-fn ports<const N: usize>(h: &[u8; N]) -> u64 {
-    be32(h, 0).rotate_left(16).into()
 }
 
 /// A header at an offset that is constant where this is inlined.
