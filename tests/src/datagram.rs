@@ -3,7 +3,7 @@
 
 use std::net::Ipv4Addr;
 
-use lab::frames::SeenFrame;
+use lab::{checksum, frames::SeenFrame};
 
 /// A datagram between the nodes, with what is around it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,10 +55,8 @@ impl Datagram {
         ip[2..4].copy_from_slice(&(20 + udp_length).to_be_bytes());
         ip[12..16].copy_from_slice(&self.from.octets());
         ip[16..20].copy_from_slice(&self.to.octets());
-        let sum: u32 = ip.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-        let folded = (sum & 0xffff) + (sum >> 16);
-        let folded = (folded & 0xffff) + (folded >> 16);
-        ip[10..12].copy_from_slice(&(!(folded as u16)).to_be_bytes());
+        let checksum = checksum::of(&ip);
+        ip[10..12].copy_from_slice(&checksum.to_be_bytes());
         frame.extend(ip);
         frame.extend(self.port.to_be_bytes());
         frame.extend(self.port.to_be_bytes());

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod baseline;
+pub mod checksum;
 pub mod config;
 pub mod control;
 pub mod crowd;

@@ -19,10 +19,14 @@ use rustix::net::{
 };
 
 use crate::{
+    checksum,
     error::{LabError, Result},
     netns,
     topology::{Family, Host},
 };
+
+/// Number of the protocol.
+const TCP: u8 = 6;
 
 /// FIN.
 pub const FIN: u8 = 0x01;
@@ -91,7 +95,7 @@ impl Segment {
         bytes.extend_from_slice(&64_000_u16.to_be_bytes());
         bytes.extend_from_slice(&[0; 4]);
         bytes.extend_from_slice(&self.payload);
-        let checksum = checksum(from, to, &bytes);
+        let checksum = checksum::of_segment(TCP, from, to, &bytes);
         bytes[16..18].copy_from_slice(&checksum.to_be_bytes());
         bytes
     }
@@ -110,25 +114,6 @@ impl Segment {
             payload: bytes.get(offset..)?.to_vec(),
         })
     }
-}
-
-/// The Internet checksum of a TCP segment with its pseudo header.
-fn checksum(from: IpAddr, to: IpAddr, segment: &[u8]) -> u16 {
-    let octets = |address: IpAddr| match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    };
-    let mut bytes = octets(from);
-    bytes.extend(octets(to));
-    bytes.extend((segment.len() as u32).to_be_bytes());
-    bytes.extend(6_u32.to_be_bytes());
-    bytes.extend_from_slice(segment);
-    let sum: u64 = bytes
-        .chunks(2)
-        .map(|pair| u64::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)])))
-        .sum();
-    let folded = (0..4).fold(sum, |sum, _| (sum & 0xffff) + (sum >> 16));
-    !(folded as u16)
 }
 
 /// Sends a hand-made segment from one end host to the other.
@@ -240,7 +225,7 @@ mod tests {
             let bytes = segment.to_bytes(family.client(), family.server());
             assert_eq!(Segment::parse(&bytes), Some(segment.clone()));
             // Over a segment that holds its own checksum the sum is all ones.
-            assert_eq!(checksum(family.client(), family.server(), &bytes), 0);
+            assert_eq!(checksum::of_segment(TCP, family.client(), family.server(), &bytes), 0);
         }
         assert_eq!(Segment::parse(&[0; 13]), None);
     }

@@ -23,6 +23,7 @@ use rustix::net::{
 };
 
 use crate::{
+    checksum,
     error::{LabError, Result},
     netns,
     topology::{Family, Host},
@@ -383,10 +384,8 @@ fn echo_request(to: IpAddr, id: u16, seq: u64, payload: &[u8]) -> Vec<u8> {
     message.extend((seq as u16).to_be_bytes());
     message.extend_from_slice(payload);
     if to.is_ipv4() {
-        let sum: u32 = message.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-        let folded = (sum & 0xffff) + (sum >> 16);
-        let folded = (folded & 0xffff) + (folded >> 16);
-        message[2..4].copy_from_slice(&(!(folded as u16)).to_be_bytes());
+        let checksum = checksum::of(&message);
+        message[2..4].copy_from_slice(&checksum.to_be_bytes());
     }
     message
 }
@@ -476,7 +475,6 @@ mod tests {
         assert_eq!(echo_reply(Family::V4, 0x5500, &packet), None);
         assert_eq!(echo_reply(Family::V6, 1, &[]), None);
         let request = echo_request(Family::V4.server(), 7, 9, &[1; 8]);
-        let sum: u32 = request.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-        assert_eq!((sum & 0xffff) + (sum >> 16), 0xffff, "a good checksum");
+        assert_eq!(checksum::of(&request), 0, "a good checksum");
     }
 }

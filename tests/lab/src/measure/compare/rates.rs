@@ -22,6 +22,7 @@ use rustix::{
 
 use super::subject::{Subject, processors};
 use crate::{
+    checksum,
     error::{LabError, Result},
     exec::{self, SHORT},
     frames::{FramePort, mac},
@@ -33,6 +34,8 @@ use crate::{
 
 /// Without the check sequence, which veths do not carry.
 const FRAME: usize = 60;
+/// Number of the protocol.
+const UDP: u8 = 17;
 /// Frames handed to the kernel at once.
 const BATCH: usize = 32;
 /// The rate at which the cost is taken: below what any of them can do.
@@ -201,30 +204,21 @@ fn datagram(to: &[u8; 6], (from_port, to_port): (u16, u16)) -> [u8; FRAME] {
     frame[12..14].copy_from_slice(&[0x08, 0x00]);
     let (ip, udp) = frame[14..].split_at_mut(20);
     ip[..4].copy_from_slice(&[0x45, 0, 0, (FRAME - 14) as u8]);
-    ip[8..10].copy_from_slice(&[64, 17]);
+    ip[8..10].copy_from_slice(&[64, UDP]);
     for (place, address) in [(12, Family::V4.client()), (16, Family::V4.server())] {
         if let std::net::IpAddr::V4(address) = address {
             ip[place..place + 4].copy_from_slice(&address.octets());
         }
     }
-    let header = checksum(0, ip);
+    let header = checksum::of(ip);
     ip[10..12].copy_from_slice(&header.to_be_bytes());
     udp[..2].copy_from_slice(&from_port.to_be_bytes());
     udp[2..4].copy_from_slice(&to_port.to_be_bytes());
     let length = (FRAME - 34) as u16;
     udp[4..6].copy_from_slice(&length.to_be_bytes());
-    let pseudo =
-        ip[12..20].chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum::<u32>();
-    let sum = checksum(pseudo + 17 + u32::from(length), udp);
+    let sum = checksum::of_segment(UDP, Family::V4.client(), Family::V4.server(), udp);
     udp[6..8].copy_from_slice(&sum.to_be_bytes());
     frame
-}
-
-fn checksum(start: u32, bytes: &[u8]) -> u16 {
-    let sum: u32 =
-        start + bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum::<u32>();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    !((folded + (folded >> 16)) as u16)
 }
 
 /// The MAC address at which the client finds its gateway.
@@ -285,10 +279,8 @@ mod tests {
     fn a_datagram_has_the_smallest_size_and_good_checksums() {
         let frame = datagram(&[2; 6], (1234, 20_001));
         assert_eq!(frame.len() + 4, 64);
-        assert_eq!(checksum(0, &frame[14..34]), 0);
-        let pseudo: u32 =
-            frame[26..34].chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
-        assert_eq!(checksum(pseudo + 17 + 26, &frame[34..]), 0);
+        assert_eq!(checksum::of(&frame[14..34]), 0);
+        assert_eq!(checksum::of_segment(UDP, Family::V4.client(), Family::V4.server(), &frame[34..]), 0);
     }
 
     #[test]
