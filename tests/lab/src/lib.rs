@@ -41,6 +41,7 @@ pub mod ssh;
 pub mod state;
 pub mod status;
 pub mod stream;
+mod svg;
 pub mod topology;
 pub mod traffic;
 

@@ -1,9 +1,12 @@
 //! A picture of an outage: packets per slice of time, a row for each stream, with the moments that matter
-//! marked across all rows. Plain SVG, so that any browser and any review tool shows it.
+//! marked across all rows.
 
-use std::{fmt::Write as _, fs, path::Path, time::Duration};
+use std::{fmt::Write as _, path::Path, time::Duration};
 
-use crate::error::{LabError, Result};
+use crate::{
+    error::Result,
+    svg::{self, escape},
+};
 
 /// A row of the picture.
 #[derive(Clone, Debug)]
@@ -59,24 +62,18 @@ impl Picture {
         let x = |ms: f64| LEFT + (ms - self.start_ms) / span_ms * WIDTH;
         let bottom = TOP + self.series.len() as f64 * (ROW + GAP) - GAP;
         let (width, height) = (LEFT + WIDTH + RIGHT, bottom + BOTTOM);
-        let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
-             height=\"{height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
-             <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n\
-             <text x=\"{LEFT}\" y=\"22\" font-size=\"15\" fill=\"#111\">{}</text>\n",
-            escape(&self.title)
-        );
+        let mut shapes = String::new();
         for (row, series) in self.series.iter().enumerate() {
             let base = TOP + row as f64 * (ROW + GAP) + ROW;
-            self.draw_row(&mut svg, series, base, slices);
+            self.draw_row(&mut shapes, series, base, slices);
         }
-        self.draw_axis(&mut svg, &x, span_ms, bottom);
+        self.draw_axis(&mut shapes, &x, span_ms, bottom);
         for (index, mark) in self.marks.iter().enumerate() {
             let at = x(mark.at_ms);
             // Labels of moments close together go over one another, not into one another.
             let y = 38.0 + 13.0 * (index % 2) as f64;
             let _ = writeln!(
-                svg,
+                shapes,
                 "<line x1=\"{at:.1}\" y1=\"{:.1}\" x2=\"{at:.1}\" y2=\"{bottom:.1}\" stroke=\"{1}\" \
                  stroke-dasharray=\"4 3\"/>\n<text x=\"{2:.1}\" y=\"{y:.1}\" fill=\"{1}\">{3}</text>",
                 y + 4.0,
@@ -85,11 +82,10 @@ impl Picture {
                 escape(&mark.label)
             );
         }
-        svg.push_str("</svg>\n");
-        svg
+        svg::document((width, height), (LEFT, 22.0), &self.title, &shapes)
     }
 
-    fn draw_row(&self, svg: &mut String, series: &Series, base: f64, slices: usize) {
+    fn draw_row(&self, shapes: &mut String, series: &Series, base: f64, slices: usize) {
         let highest = series.counts.iter().copied().max().unwrap_or(0).max(1);
         // A burst of retransmissions must not press everything else flat: what is higher is cut off.
         let mut filled: Vec<u32> = series.counts.iter().copied().filter(|count| *count > 0).collect();
@@ -98,7 +94,7 @@ impl Picture {
         let full = highest.min(usual.saturating_mul(3)).max(1);
         let bar = WIDTH / slices as f64;
         let _ = writeln!(
-            svg,
+            shapes,
             "<rect x=\"{LEFT}\" y=\"{:.1}\" width=\"{WIDTH}\" height=\"{ROW}\" fill=\"#f4f6f8\"/>\n\
              <text x=\"8\" y=\"{:.1}\" font-weight=\"bold\" fill=\"#111\">{}</text>\n\
              <text x=\"8\" y=\"{:.1}\" fill=\"#555\">{}</text>\n\
@@ -113,7 +109,7 @@ impl Picture {
         for (place, count) in series.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
             let height = f64::from((*count).min(full)) / f64::from(full) * (ROW - 6.0);
             let _ = writeln!(
-                svg,
+                shapes,
                 "<rect x=\"{:.2}\" y=\"{:.2}\" width=\"{:.2}\" height=\"{height:.2}\" fill=\"#2b6cb0\"/>",
                 LEFT + place as f64 * bar,
                 base - height,
@@ -122,7 +118,7 @@ impl Picture {
         }
     }
 
-    fn draw_axis(&self, svg: &mut String, x: &impl Fn(f64) -> f64, span_ms: f64, bottom: f64) {
+    fn draw_axis(&self, shapes: &mut String, x: &impl Fn(f64) -> f64, span_ms: f64, bottom: f64) {
         let step = [10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0]
             .into_iter()
             .find(|step| span_ms / step <= 16.0)
@@ -130,7 +126,7 @@ impl Picture {
         let mut tick = (self.start_ms / step).ceil() * step;
         while tick <= self.start_ms + span_ms {
             let _ = writeln!(
-                svg,
+                shapes,
                 "<line x1=\"{0:.1}\" y1=\"{bottom:.1}\" x2=\"{0:.1}\" y2=\"{1:.1}\" stroke=\"#888\"/>\n\
                  <text x=\"{0:.1}\" y=\"{2:.1}\" text-anchor=\"middle\" fill=\"#555\">{tick:.0} ms</text>",
                 x(tick),
@@ -140,7 +136,7 @@ impl Picture {
             tick += step;
         }
         let _ = writeln!(
-            svg,
+            shapes,
             "<text x=\"{LEFT}\" y=\"{:.1}\" fill=\"#555\">packets per {} ms, as they arrived</text>",
             bottom + 36.0,
             self.slice.as_millis()
@@ -149,15 +145,8 @@ impl Picture {
 
     /// Writes it to a file, whose folder is made if it is not there.
     pub fn write(&self, path: &Path) -> Result<()> {
-        if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-            fs::create_dir_all(dir).map_err(LabError::io(format!("create {}", dir.display())))?;
-        }
-        fs::write(path, self.to_svg()).map_err(LabError::io(format!("write {}", path.display())))
+        svg::write(path, &self.to_svg())
     }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// The same as one line of text, for a terminal: each character as many packets as it is high.

@@ -1,6 +1,8 @@
-//! Charts of bars in groups, as plain SVG: any browser and any review tool shows it.
+//! Charts of bars in groups.
 
 use std::fmt::Write as _;
+
+use crate::svg::{self, escape};
 
 /// One value.
 pub(super) struct Bar {
@@ -52,17 +54,11 @@ impl Charts {
         let height_of = |row: &[Chart]| row.iter().map(Chart::height).max().unwrap_or(0);
         let height = TOP + rows.iter().map(|row| height_of(row)).sum::<usize>() + MARGIN;
         let width = COLUMNS * (WIDTH + MARGIN) + MARGIN;
-        let mut svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
-             height=\"{height}\" font-family=\"sans-serif\" font-size=\"12\">\n\
-             <rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n\
-             <text x=\"{MARGIN}\" y=\"24\" font-size=\"15\" fill=\"#111\">{}</text>\n",
-            escape(&self.title)
-        );
+        let mut shapes = String::new();
         let mut x = MARGIN;
         for (name, colour) in &self.legend {
             let _ = writeln!(
-                svg,
+                shapes,
                 "<rect x=\"{x}\" y=\"38\" width=\"12\" height=\"12\" fill=\"{colour}\"/>\
                  <text x=\"{}\" y=\"48\" fill=\"#111\">{}</text>",
                 x + 17,
@@ -73,20 +69,20 @@ impl Charts {
         let mut y = TOP;
         for row in rows {
             for (column, chart) in row.iter().enumerate() {
-                draw(&mut svg, chart, MARGIN + column * (WIDTH + MARGIN), y);
+                draw(&mut shapes, chart, MARGIN + column * (WIDTH + MARGIN), y);
             }
             y += height_of(row);
         }
-        svg + "</svg>\n"
+        svg::document((width as f64, height as f64), (MARGIN as f64, 24.0), &self.title, &shapes)
     }
 }
 
-fn draw(svg: &mut String, chart: &Chart, x: usize, mut y: usize) {
+fn draw(shapes: &mut String, chart: &Chart, x: usize, mut y: usize) {
     let bars = chart.groups.iter().flat_map(|group| &group.bars);
     let longest = bars.map(|bar| bar.value).fold(0.0, f64::max);
     let scale = if longest > 0.0 { (WIDTH - NUMBER) as f64 / longest } else { 0.0 };
     let _ = writeln!(
-        svg,
+        shapes,
         "<text x=\"{x}\" y=\"{}\" font-weight=\"bold\" fill=\"#111\">{}</text>",
         y + 14,
         escape(&chart.title)
@@ -94,12 +90,12 @@ fn draw(svg: &mut String, chart: &Chart, x: usize, mut y: usize) {
     y += TITLE;
     for group in &chart.groups {
         let _ =
-            writeln!(svg, "<text x=\"{x}\" y=\"{}\" fill=\"#555\">{}</text>", y + 12, escape(&group.name));
+            writeln!(shapes, "<text x=\"{x}\" y=\"{}\" fill=\"#555\">{}</text>", y + 12, escape(&group.name));
         y += NAME;
         for bar in &group.bars {
             let width = (bar.value * scale).max(1.0);
             let _ = writeln!(
-                svg,
+                shapes,
                 "<rect x=\"{x}\" y=\"{y}\" width=\"{width:.1}\" height=\"{}\" fill=\"{}\"/>\
                  <text x=\"{:.1}\" y=\"{}\" fill=\"#111\">{}</text>",
                 BAR - 3,
@@ -112,10 +108,6 @@ fn draw(svg: &mut String, chart: &Chart, x: usize, mut y: usize) {
         }
         y += 4;
     }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 #[cfg(test)]

@@ -13,14 +13,14 @@ mod rates;
 mod show;
 mod subject;
 
-use std::{fs, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use serde::Serialize;
 
 pub use self::{cut::Cut, subject::System};
 use self::{cut::Kind, progress::Progress, rates::Rates};
 use super::Figure;
-use crate::error::{LabError, Result};
+use crate::{error::Result, svg};
 
 /// Names of what is measured, as they stand in tables and JSON.
 mod figures {
@@ -203,9 +203,6 @@ impl Comparison {
 
     /// Writes the picture, whose folder is made if it is not there.
     pub fn draw(&self, path: &Path) -> Result<()> {
-        if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
-            fs::create_dir_all(dir).map_err(LabError::io(format!("create {}", dir.display())))?;
-        }
-        fs::write(path, self.to_svg()).map_err(LabError::io(format!("write {}", path.display())))
+        svg::write(path, &self.to_svg())
     }
 }
