@@ -69,6 +69,9 @@ pub enum LabError {
         /// What happened.
         what: String,
     },
+    /// A signal has come, and everything is being taken down.
+    #[error("{0}: not any more, the lab was interrupted")]
+    Interrupted(String),
     /// A configuration cannot be read or merged.
     #[error("configuration: {0}")]
     Config(String),

@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     error::{LabError, Result},
+    interrupt,
     process::{ProcessRef, Stopped},
     topology::Host,
 };
@@ -92,7 +93,7 @@ fn run_with_input(command: &mut Command, input: Option<&str>, limit: Duration) -
     let started = Instant::now();
     command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(|error| spawn_error(command, error))?;
+    let (mut child, _) = spawn(command)?;
     let stdout = collect(child.stdout.take());
     let stderr = collect(child.stderr.take());
     if let (Some(text), Some(mut pipe)) = (input, child.stdin.take()) {
@@ -109,6 +110,18 @@ fn run_with_input(command: &mut Command, input: Option<&str>, limit: Duration) -
         String::from_utf8_lossy(&reader.join().unwrap_or_default()).into_owned()
     };
     Ok(Output { code: exit_code(status), stdout: text(stdout), stderr: text(stderr), took })
+}
+
+/// Starts a command in such a way that an interrupt finds it, wherever it is on its way.
+pub(crate) fn spawn(command: &mut Command) -> Result<(Child, Option<ProcessRef>)> {
+    let what = format!("start `{}`", line(command));
+    let spawned = interrupt::unless_interrupted(&what, |room| {
+        let child = command.spawn()?;
+        let identity = ProcessRef::of(child.id());
+        identity.into_iter().for_each(|process| room.started(process));
+        Ok((child, identity))
+    })?;
+    spawned.map_err(|error| spawn_error(command, error))
 }
 
 fn spawn_error(command: &Command, error: std::io::Error) -> LabError {
@@ -172,8 +185,7 @@ pub struct Running {
 impl Running {
     /// Starts a command; its output goes where the command says.
     pub fn start(command: &mut Command) -> Result<Self> {
-        let child = command.spawn().map_err(|error| spawn_error(command, error))?;
-        let identity = ProcessRef::of(child.id());
+        let (child, identity) = spawn(command)?;
         Ok(Self { child, identity, name: line(command), left_alone: false })
     }
 

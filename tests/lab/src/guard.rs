@@ -1,11 +1,14 @@
 //! A lab as a value: put up whole, taken down when it goes, also when a test panics.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use crate::{
     config::NodeConfig,
     error::{LabError, Result},
-    netns,
+    interrupt, netns,
     node::Node,
     pair::{self, NodeKeys, PairSettings},
     process::{ProcessRef, Stopped},
@@ -227,10 +230,10 @@ impl Lab {
     /// Leaves the lab up when this program ends; `lab down` ends it.
     pub fn detach(mut self) -> Result<LabState> {
         let state = self.store(true)?;
+        self.lock.take().map_or(Ok(()), LabLock::leave)?;
         for node in self.nodes.drain(..) {
             node.leave_running();
         }
-        self.lock.take();
         Ok(state)
     }
 
@@ -276,33 +279,67 @@ impl Drop for Lab {
                 );
             }
         }
-        if let Err(error) = sweep() {
-            eprintln!("lab: could not take everything down: {error}");
+        match sweep() {
+            // Another thread does it.
+            Ok(()) | Err(LabError::Interrupted(_)) => {}
+            Err(error) => eprintln!("lab: could not take everything down: {error}"),
         }
     }
 }
 
 /// Ends every process of the lab and removes its namespaces and files, whoever left them. Nothing of it is
-/// an error if it is not there. The caller holds the lock, or is about to end.
+/// an error if it is not there. The caller holds the lock.
 pub fn sweep() -> Result<()> {
+    interrupt::check("take the lab down")?;
     // First: whatever else fails, the machine has its own limits again.
     crate::rival::restore_limits();
     let recorded = LabState::load().into_iter().flat_map(|state| state.nodes).filter_map(|node| node.process);
-    // Only the lab's programs live in the lab's namespaces: being there is proof enough.
-    let living = Host::ALL.into_iter().flat_map(netns::processes);
-    let all: Vec<ProcessRef> =
-        recorded.chain(living).filter(|process| process.pid != std::process::id()).collect();
-    for process in &all {
-        process.signal(rustix::process::Signal::TERM);
-        process.signal(rustix::process::Signal::CONT);
-    }
-    let stubborn = all.iter().filter(|process| !process.gone_within(Duration::from_secs(3)));
-    for process in stubborn {
-        process.signal(rustix::process::Signal::KILL);
-        process.gone_within(Duration::from_secs(3));
+    end(&recorded.collect::<Vec<_>>());
+    // What ends may start something with its last breath.
+    for _ in 0..SWEEPS {
+        // Only the lab's programs live in the lab's namespaces: being there is proof enough.
+        let living = Host::ALL.into_iter().flat_map(netns::processes);
+        let living: Vec<ProcessRef> = living.filter(|process| process.pid != std::process::id()).collect();
+        if living.is_empty() {
+            break;
+        }
+        end(&living);
     }
     netns::delete()?;
     state::clear()
+}
+
+/// How often the namespaces are looked through for programs.
+const SWEEPS: usize = 4;
+
+/// SIGTERM to all, and SIGKILL to what does not follow.
+fn end(all: &[ProcessRef]) {
+    for process in all {
+        process.signal(rustix::process::Signal::TERM);
+        process.signal(rustix::process::Signal::CONT);
+    }
+    let deadline = Instant::now() + Duration::from_secs(3);
+    for process in all {
+        if !process.gone_within(deadline.saturating_duration_since(Instant::now())) {
+            process.signal(rustix::process::Signal::KILL);
+        }
+    }
+    for process in all {
+        process.gone_within(Duration::from_secs(3));
+    }
+}
+
+/// Takes everything down because a signal has come: the lab, if this program has one, and every program that
+/// it has started, wherever that is on its way. Other threads start nothing more from here on; the caller
+/// ends the program.
+pub fn sweep_interrupted() -> Result<()> {
+    let left = interrupt::close();
+    if left.holds {
+        eprintln!("lab: interrupted, taking everything down");
+    }
+    end(&left.started);
+    // Who merely waits for another's lab just goes.
+    if left.holds { sweep() } else { Ok(()) }
 }
 
 /// Takes down a lab that this program does not hold, waiting for one that is held.

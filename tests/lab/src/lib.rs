@@ -25,6 +25,7 @@ pub mod forwarder;
 pub mod frames;
 pub mod generator;
 pub mod guard;
+pub mod interrupt;
 pub mod measure;
 pub mod netns;
 pub mod node;

@@ -11,12 +11,12 @@ use lab::{
     demo, exec,
     faults::{self, Cable, ProcessFault},
     forwarder::{self, Direction, Impairment},
-    guard,
+    guard, interrupt,
     measure::{
         self, Setting,
         compare::{Plan, System},
     },
-    state::{LabLock, LabState},
+    state::LabState,
     status,
 };
 
@@ -320,7 +320,10 @@ impl CableArg {
 const PATIENCE: Duration = Duration::from_secs(600);
 
 fn main() -> ExitCode {
-    match run(Cli::parse().command) {
+    let outcome = run(Cli::parse().command);
+    // What went wrong because of a signal is no news, and not this thread's to tell.
+    interrupt::wait_for_end();
+    match outcome {
         Ok(code) => code,
         Err(error) => {
             eprintln!("lab: {error}");
@@ -405,7 +408,7 @@ fn run(command: Command) -> Result<ExitCode> {
             guard::require_root()?;
             let systems = systems.into_iter().map(SystemArg::system).collect();
             let plan = Plan { sessions, runs, systems, courses_only, patience: PATIENCE };
-            let found = measure::compare::run(&plan);
+            let found = measure::compare::run(&plan)?;
             if let Some(path) = picture {
                 found.draw(&path)?;
             }
@@ -514,6 +517,8 @@ fn show_status(json: bool) -> Result<ExitCode> {
 }
 
 fn finish(table: String, passed: bool, json: Option<String>) -> Result<ExitCode> {
+    // Half of it would look like all of it.
+    interrupt::wait_for_end();
     let mut out = std::io::stdout().lock();
     // A reader that went away does not change the verdict.
     let _ = writeln!(out, "{table}");
@@ -530,12 +535,8 @@ fn sweep_on_signals() -> Result<()> {
         .map_err(LabError::io("register for signals"))?;
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
-            // Only the holder of the lock may sweep. Whoever merely waits for another's lab just goes.
-            if LabLock::held_here() {
-                eprintln!("lab: interrupted, taking everything down");
-                if let Err(error) = guard::sweep() {
-                    eprintln!("lab: {error}");
-                }
+            if let Err(error) = guard::sweep_interrupted() {
+                eprintln!("lab: {error}");
             }
             std::process::exit(128 + signal);
         }

@@ -4,7 +4,14 @@
 //! frames as they are: a partial checksum or a 64 KiB super-segment would reach the firewall as such. The
 //! node's ends have no address, no IPv6 and no ARP: the kernel there must never answer for the firewall.
 
-use std::{fs, fs::File, os::fd::AsFd, process::Command, thread};
+use std::{
+    fs,
+    fs::File,
+    os::{fd::AsFd, unix::fs::MetadataExt},
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -22,13 +29,12 @@ pub fn exists(host: Host) -> bool {
 
 /// Processes that live in a namespace.
 pub fn processes(host: Host) -> Vec<ProcessRef> {
-    if !exists(host) {
-        return Vec::new();
-    }
-    let Ok(output) = run(Command::new("ip").args(["netns", "pids", host.namespace()]), SHORT) else {
-        return Vec::new();
-    };
-    output.stdout.lines().filter_map(|line| line.trim().parse().ok()).filter_map(ProcessRef::of).collect()
+    let identity = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    let (Some(wanted), Ok(all)) = (identity(&path(host)), fs::read_dir("/proc")) else { return Vec::new() };
+    let pids = all.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.filter(|pid| identity(Path::new(&format!("/proc/{pid}/ns/net"))) == Some(wanted))
+        .filter_map(ProcessRef::of)
+        .collect()
 }
 
 /// Makes the namespaces of a one-node lab, with links, addresses and routes.
@@ -91,12 +97,17 @@ fn create_namespace(host: Host) -> Result<()> {
 
 /// Removes every namespace of the lab; veths go with them.
 pub fn delete() -> Result<()> {
-    for host in Host::ALL {
-        if exists(host) {
-            check(Command::new("ip").args(["netns", "delete", host.namespace()]), SHORT)?;
+    let mut outcome = Ok(());
+    for host in Host::ALL.into_iter().filter(|host| exists(*host)) {
+        let deleted = check(Command::new("ip").args(["netns", "delete", host.namespace()]), SHORT);
+        // Somebody else may have been first; and whatever is wrong with one, the others go.
+        if let Err(error) = deleted
+            && exists(host)
+        {
+            outcome = Err(error);
         }
     }
-    Ok(())
+    outcome
 }
 
 /// Runs a closure with the network of a host. It gets a thread of its own, so the caller's network stays;
@@ -245,8 +256,8 @@ fn offloads_off(host: Host, interface: &str) -> Result<()> {
     Ok(())
 }
 
-fn path(host: Host) -> std::path::PathBuf {
-    std::path::Path::new("/run/netns").join(host.namespace())
+fn path(host: Host) -> PathBuf {
+    Path::new("/run/netns").join(host.namespace())
 }
 
 #[cfg(test)]

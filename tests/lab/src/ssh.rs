@@ -136,7 +136,7 @@ impl Typist {
         let output =
             fs::File::create(server.dir.join("client-output")).map_err(LabError::io("create ssh's log"))?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(output);
-        let mut child = command.spawn().map_err(LabError::io("start ssh"))?;
+        let (mut child, _) = exec::spawn(&mut command)?;
         let (Some(keys), Some(mut screen)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(LabError::Config("ssh has no pipes".into()));
         };

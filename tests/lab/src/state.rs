@@ -8,9 +8,9 @@
 use std::{
     fs,
     fs::{File, OpenOptions},
-    io::{Seek, Write},
+    io::{ErrorKind, Seek, Write},
+    os::fd::IntoRawFd,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     error::{LabError, Result},
+    interrupt,
     process::ProcessRef,
 };
 
@@ -87,15 +88,17 @@ impl LabState {
 /// Removes everything but the lock file, which others may hold open.
 pub fn clear() -> Result<()> {
     let Ok(entries) = fs::read_dir(RUN_DIR) else { return Ok(()) };
-    for entry in entries.flatten() {
-        let path = entry.path();
-        if path == lock_path() {
-            continue;
-        }
+    let mut outcome = Ok(());
+    for path in entries.flatten().map(|entry| entry.path()).filter(|path| *path != lock_path()) {
         let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-        removed.map_err(LabError::io(format!("remove {}", path.display())))?;
+        // Somebody else may have been first.
+        if let Err(error) = removed
+            && error.kind() != ErrorKind::NotFound
+        {
+            outcome = Err(LabError::io(format!("remove {}", path.display()))(error));
+        }
     }
-    Ok(())
+    outcome
 }
 
 fn state_path() -> PathBuf {
@@ -109,22 +112,27 @@ fn lock_path() -> PathBuf {
 /// The exclusive right to build, hold or remove a lab on this machine.
 #[derive(Debug)]
 pub struct LabLock {
-    _file: File,
+    file: Option<File>,
 }
-
-/// For signal handling only: whether this program is the holder.
-static HELD: AtomicBool = AtomicBool::new(false);
 
 impl Drop for LabLock {
     fn drop(&mut self) {
-        HELD.store(false, Ordering::SeqCst);
+        let file = self.file.take();
+        let given_back = interrupt::unless_interrupted("unlock the lab", |room| room.holds = false);
+        if given_back.is_err() {
+            // Whoever takes everything down still needs it; it goes with the program.
+            file.map(IntoRawFd::into_raw_fd);
+        }
     }
 }
 
 impl LabLock {
-    /// Whether this program holds the lock.
-    pub fn held_here() -> bool {
-        HELD.load(Ordering::SeqCst)
+    /// Gives the right back although the lab is up: it is to outlive this program.
+    pub fn leave(self) -> Result<()> {
+        interrupt::unless_interrupted("leave the lab up", |room| {
+            room.holds = false;
+            room.forget();
+        })
     }
 
     /// Takes the lock, waiting for another holder and telling `notice` about it now and then.
@@ -159,8 +167,8 @@ impl LabLock {
         let _ = file.set_len(0);
         let _ = file.rewind();
         let _ = writeln!(file, "{} {}", std::process::id(), own_name());
-        HELD.store(true, Ordering::SeqCst);
-        Ok(Self { _file: file })
+        interrupt::unless_interrupted("hold the lab", |room| room.holds = true)?;
+        Ok(Self { file: Some(file) })
     }
 }
 

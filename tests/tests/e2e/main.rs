@@ -5,6 +5,7 @@
 
 mod forwarding;
 mod icmp;
+mod interrupt;
 mod lifecycle;
 mod machinery;
 mod neighbours;

@@ -8,13 +8,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::error::{LabError, Result};
+use crate::{
+    error::{LabError, Result},
+    interrupt,
+};
 
 /// Settings of the whole kernel and what they are while such a pair is up.
 const RAISED: [(&str, &str); 2] = [("nf_conntrack_max", "2000000"), ("nf_conntrack_buckets", "2097152")];
 
 /// Lets the kernel have more sessions.
 pub(super) fn raise() -> Result<()> {
+    interrupt::unless_interrupted("raise the machine's limits of sessions", |_| raise_all())?
+}
+
+fn raise_all() -> Result<()> {
     for (name, value) in RAISED {
         let path = setting(name);
         let old = fs::read_to_string(&path).map_err(LabError::io(format!("read {}", path.display())))?;

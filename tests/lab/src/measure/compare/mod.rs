@@ -20,7 +20,7 @@ use serde::Serialize;
 pub use self::{cut::Cut, subject::System};
 use self::{cut::Kind, progress::Progress, rates::Rates};
 use super::Figure;
-use crate::{error::Result, svg};
+use crate::{error::Result, interrupt, svg};
 
 /// Names of what is measured, as they stand in tables and JSON.
 mod figures {
@@ -103,8 +103,8 @@ pub struct Wire {
     pub machine_ns: Figure,
 }
 
-/// Goes through everything.
-pub fn run(plan: &Plan) -> Comparison {
+/// Goes through everything; only an interrupt ends it.
+pub fn run(plan: &Plan) -> Result<Comparison> {
     let mut found = Comparison { rows: Vec::new(), wire: None, cuts: Vec::new(), faults: Vec::new() };
     let courses: Vec<(u32, System, u32)> = plan
         .sessions
@@ -130,6 +130,7 @@ pub fn run(plan: &Plan) -> Comparison {
         eprintln!("  {}", line.unwrap_or_default().trim_end());
     }
     for (sessions, system, runs) in courses {
+        interrupt::check("go on comparing")?;
         progress.begin(&format!("{sessions} sessions, {}", system.name()), expected(sessions, runs));
         let mut row = Row { system: system.name(), sessions, figures: Vec::new(), faults: Vec::new() };
         let result = system
@@ -142,12 +143,14 @@ pub fn run(plan: &Plan) -> Comparison {
         found.rows.push(row);
     }
     for kind in cuts {
+        interrupt::check("go on comparing")?;
         progress.begin(&format!("cut of the sync link, {}", kind.name()), CUT);
         let cut = cut::run(kind, plan);
         eprintln!("{}", cut.line());
         found.cuts.push(cut);
     }
-    found
+    interrupt::check("show what was found")?;
+    Ok(found)
 }
 
 const WIRE: Duration = Duration::from_secs(12);
