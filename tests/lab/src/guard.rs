@@ -292,7 +292,7 @@ impl Drop for Lab {
 pub fn sweep() -> Result<()> {
     interrupt::check("take the lab down")?;
     // First: whatever else fails, the machine has its own limits again.
-    crate::rival::restore_limits();
+    let limits = crate::rival::restore_limits();
     let recorded = LabState::load().into_iter().flat_map(|state| state.nodes).filter_map(|node| node.process);
     end(&recorded.collect::<Vec<_>>());
     // What ends may start something with its last breath.
@@ -306,6 +306,8 @@ pub fn sweep() -> Result<()> {
         end(&living);
     }
     netns::delete()?;
+    // What they were is among the files.
+    limits?;
     state::clear()
 }
 
