@@ -213,6 +213,8 @@ fn run(
     // Spread over the interval, so that the crowd is a hum and not a drum.
     let step = interval / u32::try_from(lines.len().max(1)).unwrap_or(u32::MAX);
     let (mut next, mut turn) = (Instant::now(), 0);
+    // Silent while the last of them were opened, but not for lack of an echo.
+    lines.iter_mut().for_each(|line| line.member.last = next);
     let mut events = Events::with_capacity(1024);
     let mut moments = Vec::new();
     while !stop.load(Ordering::Relaxed) && !lines.is_empty() {

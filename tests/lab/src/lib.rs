@@ -24,6 +24,7 @@ pub mod faults;
 pub mod forwarder;
 pub mod frames;
 pub mod generator;
+pub mod growth;
 pub mod guard;
 pub mod interrupt;
 pub mod measure;

@@ -86,11 +86,12 @@ impl ProcessRef {
         cpu_time(&fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?)
     }
 
-    /// Processor time used so far by its threads of that name.
+    /// Processor time used so far by its threads of that name; nothing where there are none.
     pub fn thread_cpu_time(self, name: &str) -> Option<Duration> {
         let stat =
             |thread| cpu_time(&fs::read_to_string(format!("/proc/{}/task/{thread}/stat", self.pid)).ok()?);
-        Some(self.threads_named(name).into_iter().filter_map(stat).sum())
+        let threads = self.threads_named(name);
+        if threads.is_empty() { None } else { threads.into_iter().map(stat).sum() }
     }
 
     /// The numbers of its threads of that name.
@@ -149,6 +150,21 @@ mod tests {
         let other = ProcessRef { start_ticks: own.start_ticks + 1, ..own };
         assert!(!other.alive());
         assert!(!other.signal(Signal::TERM), "would have ended this test");
+    }
+
+    #[test]
+    fn a_thread_that_is_not_there_has_used_no_time_that_could_be_told() {
+        let own = ProcessRef::of(std::process::id()).unwrap();
+        assert_eq!(own.thread_cpu_time("no-such-thread"), None);
+        let (end, ended) = std::sync::mpsc::channel::<()>();
+        let named = thread::Builder::new().name("of-that-name".into());
+        let thread = named.spawn(move || ended.recv().is_err()).unwrap();
+        while own.threads_named("of-that-name").is_empty() {
+            thread::yield_now();
+        }
+        assert!(own.thread_cpu_time("of-that-name").is_some());
+        drop(end);
+        thread.join().unwrap();
     }
 
     #[test]

@@ -23,6 +23,7 @@ use rustix::process::Signal;
 use crate::{
     error::{LabError, Result},
     exec::{self, Running, SHORT},
+    growth::Growth,
     guard::{Lab, LabOptions},
     netns,
     process::ProcessRef,
@@ -137,15 +138,14 @@ impl Rival {
     }
 
     /// Waits until a standby has been told of so many sessions, or nothing more comes; how many it has.
-    pub fn wait_mirrored(&self, host: Host, wanted: u64, limit: Duration) -> Result<u64> {
+    pub fn wait_mirrored(&self, host: Host, wanted: u64, limit: Duration) -> Result<Growth> {
         let deadline = Instant::now() + limit;
-        let (mut last, mut since) = (0, Instant::now());
+        let mut have = Growth::new(Instant::now());
         loop {
-            let have = self.mirrored(host)?;
-            if have != last {
-                (last, since) = (have, Instant::now());
-            }
-            if have >= wanted || since.elapsed() > STILL || Instant::now() > deadline {
+            let mirrored = self.mirrored(host)?;
+            let now = Instant::now();
+            have.see(mirrored, now);
+            if mirrored >= wanted || have.still(now) > STILL || now > deadline {
                 return Ok(have);
             }
             thread::sleep(Duration::from_millis(20));
@@ -181,10 +181,10 @@ impl Rival {
         });
         netns::plug(host, false)?;
         node.programs.clear();
-        all.iter().for_each(|process| {
-            process.gone_within(READY);
-        });
-        Ok(at)
+        if all.iter().all(|process| process.gone_within(READY)) {
+            return Ok(at);
+        }
+        Err(LabError::Timeout { what: format!("death of node {}", host.name()), after: READY })
     }
 
     /// The node's machine comes back and has forgotten everything; when its programs were started.
@@ -206,9 +206,12 @@ impl Rival {
     }
 
     /// Processor time of the nodes' conntrackd so far.
-    pub fn cpu(&self) -> Duration {
-        let daemons = self.nodes.iter().filter_map(|node| node.programs.first()?.identity());
-        daemons.filter_map(ProcessRef::cpu_time).sum()
+    pub fn cpu(&self) -> Result<Duration> {
+        let daemons = self.nodes.iter().map(|node| {
+            let time = node.programs.first().and_then(Running::identity).and_then(ProcessRef::cpu_time);
+            time.ok_or_else(|| LabError::Config(format!("no conntrackd on node {}", node.host.name())))
+        });
+        daemons.sum()
     }
 
     fn ask(&self, host: Host, options: &[&str]) -> Result<String> {

@@ -11,7 +11,7 @@ use super::{
     subject::{ECHO_PORT, Mirrored, Subject},
 };
 use crate::{
-    crowd::TcpCrowd,
+    crowd::{Member, TcpCrowd},
     echo::EchoServer,
     error::Result,
     exec,
@@ -44,8 +44,8 @@ pub(super) fn run(subject: &mut dyn Subject, runs: u32, wire: Option<&Wire>, row
     subject.kill(Host::B)?;
     let started = subject.revive(Host::B)?;
     let back = subject.settle(Host::A, started)?;
-    row.add(figures::COPY, "ms", vec![ms(back.took)]);
-    note_missing(row, "after a full copy", back);
+    let took = time_of(back, "after a full copy", row);
+    row.add(figures::COPY, "ms", vec![took]);
     let mut deaths = Deaths::new();
     let ended = deaths.run(subject, runs, row);
     deaths.note(row);
@@ -60,26 +60,29 @@ fn ms(span: Duration) -> f64 {
     span.as_secs_f64() * 1000.0
 }
 
-fn note_missing(row: &mut Row, when: &str, mirrored: Mirrored) {
-    if mirrored.missing > 0 {
-        row.faults.push(format!(
-            "{when} the standby never was complete: {} sessions missing when nothing more came, {:.0} s",
-            mirrored.missing,
-            mirrored.took.as_secs_f64()
-        ));
+/// What making a standby complete took, in milliseconds; no number, but a fault, if it never was.
+fn time_of(mirrored: Mirrored, when: &str, row: &mut Row) -> f64 {
+    if mirrored.missing == 0 {
+        return ms(mirrored.took);
     }
+    row.faults.push(format!(
+        "{when} the standby never was complete: {} sessions missing when nothing more came, {:.0} s",
+        mirrored.missing,
+        mirrored.took.as_secs_f64()
+    ));
+    f64::NAN
 }
 
 fn fill(subject: &mut dyn Subject, generator: &Generator, row: &mut Row) -> Result<()> {
     let sessions = row.sessions;
-    let (cpu, started) = (subject.sync_cpu(), Instant::now());
+    let (cpu, started) = (subject.sync_cpu()?, Instant::now());
     generator.fill_until(sessions, OFFERED, || subject.sessions(Host::A))?;
     let mirrored = subject.wait_mirrored(Host::B, u64::from(sessions))?;
-    let took = started.elapsed().as_secs_f64();
-    let reached = mirrored.min(u64::from(sessions)) as f64;
+    let took = mirrored.since.saturating_duration_since(started).as_secs_f64();
+    let reached = mirrored.value.min(u64::from(sessions)) as f64;
     if sessions >= RATE_FROM {
         row.add(figures::SYNCED, "/s", vec![reached / took]);
-        let cpu_us = (subject.sync_cpu().saturating_sub(cpu)).as_secs_f64() * 1e6 / f64::from(sessions);
+        let cpu_us = (subject.sync_cpu()?.saturating_sub(cpu)).as_secs_f64() * 1e6 / f64::from(sessions);
         row.add(figures::SYNC_CPU, "us/session", vec![cpu_us]);
     }
     row.add(figures::NEVER, "", vec![f64::from(sessions) - reached]);
@@ -135,9 +138,9 @@ impl Deaths {
         row: &mut Row,
     ) -> Result<()> {
         let settled = subject.settle(active, revived.unwrap_or_else(Instant::now))?;
-        note_missing(row, when, settled);
+        let took = time_of(settled, when, row);
         if revived.is_some() {
-            self.settled.push(ms(settled.took));
+            self.settled.push(took);
         }
         Ok(())
     }
@@ -153,8 +156,7 @@ impl Deaths {
         let crowd = TcpCrowd::start(ECHO_PORT, CONNECTIONS, Duration::from_millis(20))?;
         let opened = Instant::now();
         let told = subject.settle(active, opened)?;
-        note_missing(row, &format!("of the connections before death {run}"), told);
-        self.told.push(ms(told.took));
+        self.told.push(time_of(told, &format!("of the connections before death {run}"), row));
         thread::sleep(SETTLE.saturating_sub(opened.elapsed()));
         let before = subject.sessions(active)?;
         // A death knows no heartbeat's phase; what was done last in step with them would else decide.
@@ -175,8 +177,9 @@ impl Deaths {
             gaps.push(ms(track.longest_silence(killed, now).length));
         }
         self.connections.push(crowd.wait_alive_since(now, Duration::from_secs(20)) as f64);
-        self.stalls.push(longest_stall(&crowd, killed));
-        self.slowest.extend(crowd.members().iter().map(|member| ms(member.longest)).max_by(f64::total_cmp));
+        let end = Instant::now();
+        self.stalls.push(ms(longest_stall(&crowd.echoes(), killed, end)));
+        self.slowest.extend(slowest(&crowd.members(), end).map(ms));
         self.lost.push(before.saturating_sub(subject.sessions(active.partner())?) as f64);
         Ok(())
     }
@@ -194,13 +197,58 @@ impl Deaths {
     }
 }
 
-/// The longest time after a moment in which no connection at all heard its echo.
-fn longest_stall(crowd: &TcpCrowd, since: Instant) -> f64 {
+/// The longest time in a span in which no connection at all heard its echo.
+fn longest_stall(echoes: &[Instant], since: Instant, until: Instant) -> Duration {
     let mut last = since;
     let mut longest = Duration::ZERO;
-    for at in crowd.echoes().into_iter().filter(|at| *at >= since) {
+    for at in echoes.iter().copied().filter(|at| (since..until).contains(at)).chain([until]) {
         longest = longest.max(at.saturating_duration_since(last));
         last = last.max(at);
     }
-    ms(longest)
+    longest
+}
+
+/// The longest time in which one connection did not hear its echo. One that never did again counts up to the
+/// end of what was looked at.
+fn slowest(members: &[Member], until: Instant) -> Option<Duration> {
+    members.iter().map(|member| member.longest.max(until.saturating_duration_since(member.last))).max()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_that_never_go_on_are_silent_to_the_end() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let stall = |echoes: &[u64], until| {
+            let echoes: Vec<Instant> = echoes.iter().map(|ms| at(*ms)).collect();
+            longest_stall(&echoes, at(100), at(until)).as_millis()
+        };
+        assert_eq!(stall(&[90, 110, 400, 410], 420), 290);
+        assert_eq!(stall(&[90, 99], 20_000), 19_900, "all are dead");
+        let member = |longest, last| Member {
+            family: Family::V4,
+            client_port: 1,
+            echoed: 1,
+            last: at(last),
+            longest: Duration::from_millis(longest),
+            ended: None,
+        };
+        let slow = |members: &[Member]| slowest(members, at(20_000)).map(|longest| longest.as_millis());
+        assert_eq!(slow(&[member(300, 19_990), member(20, 19_995)]), Some(300));
+        assert_eq!(slow(&[member(300, 19_990), member(20, 100)]), Some(19_900), "one is dead");
+        assert_eq!(slow(&[]), None);
+    }
+
+    #[test]
+    fn a_copy_that_never_was_whole_has_a_fault_and_no_time() {
+        let mut row = Row { system: "x", sessions: 1, figures: Vec::new(), faults: Vec::new() };
+        let took = Duration::from_millis(2_400);
+        assert_eq!(time_of(Mirrored { missing: 0, took }, "then", &mut row), 2_400.0);
+        assert!(time_of(Mirrored { missing: 7, took }, "then", &mut row).is_nan());
+        let fault = "then the standby never was complete: 7 sessions missing when nothing more came, 2 s";
+        assert_eq!(row.faults, [fault]);
+    }
 }

@@ -122,12 +122,14 @@ pub fn run(plan: &Plan) -> Result<Comparison> {
     );
     if !plan.courses_only {
         progress.begin("forwarding over a bare bridge", WIRE);
-        match rates::wire(1_000, plan.patience) {
-            Ok(rates) => found.wire = Wire::of(rates),
-            Err(error) => found.faults.push(format!("a bare bridge: {error}")),
+        match rates::wire(1_000, plan.patience).map(Wire::of) {
+            Ok(Some(wire)) => {
+                eprintln!("  {}", wire.line().trim_end());
+                found.wire = Some(wire);
+            }
+            Ok(None) => found.fault("a bare bridge: nothing passed".into()),
+            Err(error) => found.fault(format!("a bare bridge: {error}")),
         }
-        let line = found.faults.first().cloned().or(found.wire.as_ref().map(Wire::line));
-        eprintln!("  {}", line.unwrap_or_default().trim_end());
     }
     for (sessions, system, runs) in courses {
         interrupt::check("go on comparing")?;
@@ -191,6 +193,11 @@ impl Row {
 }
 
 impl Comparison {
+    fn fault(&mut self, fault: String) {
+        eprintln!("  FAULT: {fault}");
+        self.faults.push(fault);
+    }
+
     /// Whether our own pair went through all of it as it should.
     pub fn is_whole(&self) -> bool {
         let own = |system: &str| system.starts_with(System::Understudy.name());

@@ -96,8 +96,9 @@ fn run(frames: &Frames) -> Result<Rates> {
     let mut rates = Rates::default();
     for _ in 0..REPEATS {
         let steady = burst(&port, frames, Some(STEADY), &sink)?;
-        rates.machine_ns.push(steady.busy.as_secs_f64() * 1e9 / steady.arrived.max(1.0));
-        rates.arrived.push(steady.arrived * 100.0 / steady.sent.max(1.0));
+        // Without any there is no cost of one, and no share: not a number, which no figure takes in.
+        rates.machine_ns.push(steady.busy.as_secs_f64() * 1e9 / steady.arrived);
+        rates.arrived.push(steady.arrived * 100.0 / steady.sent);
         let full = burst(&port, frames, None, &sink)?;
         let seconds = full.span.as_secs_f64();
         rates.forwarded.push(full.arrived / seconds);
@@ -118,9 +119,10 @@ fn burst(port: &FramePort, frames: &Frames, rate: Option<f64>, sink: &Sink) -> R
     let stop = AtomicBool::new(false);
     let sent = AtomicU64::new(0);
     thread::scope(|scope| {
-        scope.spawn(|| {
-            let _ = sched_setaffinity(None, &processors(Some(GENERATES)));
+        let sender = scope.spawn(|| -> rustix::io::Result<()> {
+            sched_setaffinity(None, &processors(Some(GENERATES)))?;
             frames.send(port, rate, &sent, &stop);
+            Ok(())
         });
         thread::sleep(WARM_UP);
         let look = || -> Result<(f64, u64, (Duration, u32), Instant)> {
@@ -131,6 +133,8 @@ fn burst(port: &FramePort, frames: &Frames, rate: Option<f64>, sink: &Sink) -> R
         thread::sleep(SPAN);
         let after = look();
         stop.store(true, Ordering::Relaxed);
+        let placed = sender.join().unwrap_or(Err(rustix::io::Errno::CANCELED));
+        placed.map_err(LabError::errno("keep the generator on a processor"))?;
         let (before, after) = (before?, after?);
         let span = after.3 - before.3;
         let (idle, processors) = (after.2.0.saturating_sub(before.2.0), after.2.1);

@@ -15,8 +15,12 @@ impl Comparison {
     /// For people and for the documentation: a table for each size, and one of the cuts.
     pub fn to_markdown(&self) -> String {
         let mut text = String::new();
-        let mut sizes: Vec<u32> = self.rows.iter().map(|row| row.sessions).collect();
-        sizes.dedup();
+        let mut sizes: Vec<u32> = Vec::new();
+        for row in &self.rows {
+            if !sizes.contains(&row.sessions) {
+                sizes.push(row.sessions);
+            }
+        }
         for size in sizes {
             let rows: Vec<&Row> = self.rows.iter().filter(|row| row.sessions == size).collect();
             text += &size_table(size, &rows);
@@ -93,11 +97,11 @@ impl Comparison {
                 })
                 .collect(),
         };
-        let groups = vec![
+        let mut groups = vec![
             of(&format!("of {} UDP sessions", cut::UDP), |cut| cut.udp),
             of(&format!("of {} TCP connections", cut::TCP), |cut| cut.tcp),
         ];
-        let groups = if self.cuts.is_empty() { Vec::new() } else { groups };
+        groups.retain(|group| !group.bars.is_empty());
         Chart { title: "Opened while the sync link passed nothing, alive after the death".into(), groups }
     }
 }
@@ -138,14 +142,21 @@ fn cut_table(cuts: &[Cut]) -> String {
         );
         for cut in cuts {
             let warned = if cut.warnings.is_empty() { "nothing".into() } else { cut.warnings.join("; ") };
+            let warned = in_a_cell(&warned);
             text += &match &cut.fault {
-                Some(fault) => format!("| {} | - | - | no figure: {fault} |\n", cut.system),
+                Some(fault) => format!("| {} | - | - | no figure: {} |\n", cut.system, in_a_cell(fault)),
                 None => format!("| {} | {} | {} | {warned} |\n", cut.system, cut.udp, cut.tcp),
             };
         }
         text += "\n";
     }
     text
+}
+
+/// What others said, without what would end the cell or its row.
+fn in_a_cell(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.join("; ").replace('|', "\\|")
 }
 
 fn cell(figure: &Figure) -> String {
@@ -243,6 +254,18 @@ mod tests {
             assert!(text.contains(line), "{line} missing in:\n{text}");
         }
         assert!(comparison().is_whole(), "what another system does is no fault of ours");
+    }
+
+    #[test]
+    fn a_size_has_one_table_and_what_programs_say_stays_in_its_cell() {
+        let mut found = comparison();
+        found.rows.push(Row { sessions: 5, ..found.rows[0].clone() });
+        found.rows.push(found.rows[0].clone());
+        found.cuts[0].fault = Some("it ended\n--- log ---\n a | b\n\n".into());
+        let text = found.to_markdown();
+        assert_eq!(text.matches("| 100,000 sessions |").count(), 1, "{text}");
+        assert!(text.contains("| - | - | no figure: it ended; --- log ---; a \\| b |"), "{text}");
+        assert!(!found.to_svg().contains("of 200 UDP sessions"), "no bars, no chart");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What is compared, behind one door: a pair that is filled, killed, revived and asked.
 
 use std::{
+    collections::HashSet,
     thread,
     time::{Duration, Instant},
 };
@@ -13,11 +14,13 @@ use rustix::{
 use crate::{
     demo::pair::wait_pair,
     error::{LabError, Result},
+    growth::Growth,
     guard::{Lab, LabOptions},
     measure::Setting,
     netns,
     pair::PairSettings,
     pairview::PairView,
+    process::ProcessRef,
     rival::{Cache, Rival, RivalOptions, wait_for_role},
     topology::Host,
 };
@@ -79,9 +82,9 @@ pub(super) trait Subject {
     /// Sessions on a node.
     fn sessions(&mut self, node: Host) -> Result<u64>;
     /// Waits until a standby was told of so many, or no more come; how many.
-    fn wait_mirrored(&mut self, standby: Host, wanted: u64) -> Result<u64>;
+    fn wait_mirrored(&mut self, standby: Host, wanted: u64) -> Result<Growth>;
     /// Processor time spent on syncing so far, on both nodes.
-    fn sync_cpu(&mut self) -> Duration;
+    fn sync_cpu(&mut self) -> Result<Duration>;
     /// Waits until the active node's partner is ready to take over, or as ready as it gets, and says how long
     /// that took from a moment on.
     fn settle(&mut self, active: Host, since: Instant) -> Result<Mirrored>;
@@ -126,6 +129,11 @@ impl Own {
         Ok(PairView::of(&self.lab.node_at(node)?.control().ask("status")?))
     }
 
+    fn process(&mut self, node: Host) -> Result<ProcessRef> {
+        let process = self.lab.node_at(node)?.process();
+        process.ok_or_else(|| LabError::Config(format!("node {} does not run", node.name())))
+    }
+
     fn log_lines(&mut self) -> Result<Vec<Vec<String>>> {
         Host::NODES
             .iter()
@@ -139,23 +147,30 @@ impl Subject for Own {
         Ok(self.view(node)?.sessions)
     }
 
-    fn wait_mirrored(&mut self, standby: Host, wanted: u64) -> Result<u64> {
+    fn wait_mirrored(&mut self, standby: Host, wanted: u64) -> Result<Growth> {
         let deadline = Instant::now() + LONG;
+        let mut have = Growth::new(Instant::now());
         loop {
             let (active, standby) = (self.view(standby.partner())?, self.view(standby)?);
-            if (standby.sessions >= wanted && active.unprotected == 0) || Instant::now() > deadline {
-                return Ok(standby.sessions);
+            let now = Instant::now();
+            have.see(standby.sessions, now);
+            if standby.sessions >= wanted && active.unprotected == 0 {
+                // Only now are they more than there: they are acknowledged.
+                return Ok(Growth { since: now, ..have });
+            }
+            if now > deadline {
+                return Ok(have);
             }
             thread::sleep(Duration::from_millis(5));
         }
     }
 
     /// Our sync cores, and all of node b: its worker does nothing but store.
-    fn sync_cpu(&mut self) -> Duration {
-        let mut of = |node| self.lab.node_at(node).ok().and_then(|node| node.process());
-        let sender = of(Host::A).and_then(|process| process.thread_cpu_time("sync-core"));
-        let receiver = of(Host::B).and_then(|process| process.cpu_time());
-        sender.unwrap_or_default() + receiver.unwrap_or_default()
+    fn sync_cpu(&mut self) -> Result<Duration> {
+        let sender = self.process(Host::A)?.thread_cpu_time("sync-core");
+        let receiver = self.process(Host::B)?.cpu_time();
+        let both = sender.zip(receiver).map(|(sender, receiver)| sender + receiver);
+        both.ok_or_else(|| LabError::Config("a node does not say what its sync core has used".into()))
     }
 
     fn settle(&mut self, active: Host, since: Instant) -> Result<Mirrored> {
@@ -166,10 +181,11 @@ impl Subject for Own {
     }
 
     fn kill(&mut self, node: Host) -> Result<Instant> {
-        let process = self.lab.node_at(node)?.process();
-        let process = process.ok_or_else(|| LabError::Config(format!("{} does not run", node.name())))?;
+        let process = self.process(node)?;
         let at = Instant::now();
-        process.signal(Signal::KILL);
+        if !process.signal(Signal::KILL) {
+            return Err(LabError::Config(format!("node {} was dead already", node.name())));
+        }
         netns::plug(node, false)?;
         Ok(at)
     }
@@ -187,9 +203,11 @@ impl Subject for Own {
     }
 
     fn pin(&mut self, node: Host, processor: Option<usize>) -> Result<()> {
-        let process = self.lab.node_at(node)?.process();
-        let process = process.ok_or_else(|| LabError::Config(format!("{} does not run", node.name())))?;
-        for thread in process.threads_named("worker-0") {
+        let workers = self.process(node)?.threads_named("worker-0");
+        if workers.is_empty() {
+            return Err(LabError::Config(format!("node {} has no thread worker-0", node.name())));
+        }
+        for thread in workers {
             sched_setaffinity(Pid::from_raw(thread), &processors(processor))
                 .map_err(LabError::errno("keep a worker on a processor"))?;
         }
@@ -197,18 +215,25 @@ impl Subject for Own {
     }
 
     fn warnings(&mut self, since: &LogPlace) -> Result<Vec<String>> {
-        let mut found = Vec::new();
-        let status = self.lab.node_at(Host::A)?.control().ask("status")?;
-        let pair = &status["pair"];
         let said = |what: &serde_json::Value| what.as_str().unwrap_or("?").to_owned();
-        let state = said(&pair["sync"]["state"]);
-        found.push(format!("status: sync {state}, {} unprotected", pair["sync"]["unprotected"]));
-        let alarms = pair["alarms"].as_array().into_iter().flatten();
-        found.extend(alarms.map(|alarm| format!("alarm {}", said(&alarm["name"]))));
+        let mut found = Vec::new();
+        for node in Host::NODES {
+            let status = self.lab.node_at(node)?.control().ask("status")?;
+            let pair = &status["pair"];
+            if node == Host::A {
+                let state = said(&pair["sync"]["state"]);
+                found.push(format!("status: sync {state}, {} unprotected", pair["sync"]["unprotected"]));
+            }
+            let alarms = pair["alarms"].as_array().into_iter().flatten();
+            found.extend(alarms.map(|alarm| format!("alarm {}", said(&alarm["name"]))));
+        }
         let logs = self.log_lines()?;
-        let fresh = logs[0].iter().skip(since[0]).filter_map(|line| line.split_once(" event=\""));
-        found.extend(fresh.filter_map(|(_, rest)| Some(format!("event {}", rest.split('"').next()?))));
-        found.dedup();
+        for (log, since) in logs.iter().zip(since) {
+            let fresh = log.iter().skip(*since).filter_map(|line| line.split_once(" event=\""));
+            found.extend(fresh.filter_map(|(_, rest)| Some(format!("event {}", rest.split('"').next()?))));
+        }
+        let mut told = HashSet::new();
+        found.retain(|warning| told.insert(warning.clone()));
         Ok(found)
     }
 
@@ -258,11 +283,11 @@ impl Subject for Kernel {
         self.pair.sessions(node)
     }
 
-    fn wait_mirrored(&mut self, standby: Host, wanted: u64) -> Result<u64> {
+    fn wait_mirrored(&mut self, standby: Host, wanted: u64) -> Result<Growth> {
         self.pair.wait_mirrored(standby, wanted, LONG)
     }
 
-    fn sync_cpu(&mut self) -> Duration {
+    fn sync_cpu(&mut self) -> Result<Duration> {
         self.pair.cpu()
     }
 
@@ -271,12 +296,16 @@ impl Subject for Kernel {
         wait_for_role(active)?;
         let standby = active.partner();
         let wanted = self.pair.to_tell(active)?;
-        self.pair.wait_mirrored(standby, wanted - slack(wanted).min(wanted), LONG)?;
+        let mut told = self.pair.wait_mirrored(standby, wanted.saturating_sub(slack(wanted)), LONG)?;
         let deadline = Instant::now() + LAST;
         loop {
             let (wanted, have) = (self.pair.to_tell(active)?, self.pair.mirrored(standby)?);
-            let took = since.elapsed();
-            if have >= wanted || Instant::now() > deadline {
+            let now = Instant::now();
+            told.see(have, now);
+            if have >= wanted || now > deadline {
+                // Those few that never come are waited for, and that is no part of what the others took.
+                let end = if have >= wanted { now } else { told.since };
+                let took = end.saturating_duration_since(since);
                 return Ok(Mirrored { missing: missing(wanted, have), took });
             }
             thread::sleep(Duration::from_millis(20));
