@@ -64,6 +64,39 @@ impl Drop for LcoreGuard {
     }
 }
 
+/// Arithmetic that touches no memory: twelve instructions a round, of which six at a time do not wait for each
+/// other. It takes all that a core can issue, so it takes longer while somebody else uses the same core.
+#[inline(always)]
+pub fn keep_busy(rounds: u32) {
+    for _ in 0..rounds {
+        // Of plain Rust the compiler would make vectors, or nothing.
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: changes six registers that are declared, and the flags; touches no memory.
+        unsafe {
+            core::arch::asm!(
+                "xor {a}, {n}", "xor {b}, {n}", "xor {c}, {n}", "xor {d}, {n}", "xor {e}, {n}", "xor {f}, {n}",
+                "xor {a}, {n}", "xor {b}, {n}", "xor {c}, {n}", "xor {d}, {n}", "xor {e}, {n}", "xor {f}, {n}",
+                a = inout(reg) 1_u64 => _, b = inout(reg) 2_u64 => _, c = inout(reg) 3_u64 => _,
+                d = inout(reg) 4_u64 => _, e = inout(reg) 5_u64 => _, f = inout(reg) 6_u64 => _,
+                n = in(reg) 7_u64, options(nomem, nostack),
+            );
+        }
+        #[cfg(target_arch = "aarch64")]
+        // SAFETY: changes six registers that are declared; touches no memory.
+        unsafe {
+            core::arch::asm!(
+                "eor {a}, {a}, {n}", "eor {b}, {b}, {n}", "eor {c}, {c}, {n}",
+                "eor {d}, {d}, {n}", "eor {e}, {e}, {n}", "eor {f}, {f}, {n}",
+                "eor {a}, {a}, {n}", "eor {b}, {b}, {n}", "eor {c}, {c}, {n}",
+                "eor {d}, {d}, {n}", "eor {e}, {e}, {n}", "eor {f}, {f}, {n}",
+                a = inout(reg) 1_u64 => _, b = inout(reg) 2_u64 => _, c = inout(reg) 3_u64 => _,
+                d = inout(reg) 4_u64 => _, e = inout(reg) 5_u64 => _, f = inout(reg) 6_u64 => _,
+                n = in(reg) 7_u64, options(nomem, nostack),
+            );
+        }
+    }
+}
+
 /// The processor's time-stamp counter. Not ordered against the instructions around it.
 #[inline(always)]
 pub fn cycles() -> u64 {

@@ -35,7 +35,7 @@ pub use dpdk_macros::test;
 pub use eal::{Eal, EalConfig, EalError, HugePages};
 pub use errno::Errno;
 pub use hugepages::PageTurn;
-pub use lcore::{LcoreError, LcoreGuard, cycles, tsc_hz};
+pub use lcore::{LcoreError, LcoreGuard, cycles, keep_busy, tsc_hz};
 pub use mbuf::{Burst, L4Checksum, Mbuf, free_burst};
 pub use mempool::{DEFAULT_DATA_ROOM, Mempool, MempoolConfig, MempoolError};
 pub use port::{LinkState, Port, PortConfig, PortError, PortFeatures, PortInfo, PortStats, Queues};

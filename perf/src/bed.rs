@@ -1,7 +1,7 @@
 //! A firewall without ports: an engine with one shard, a policy, and neighbours that are there.
 
-use crate::flows::{Flows, Step, Traffic};
-use crate::world::{self, LAN, WAN};
+use crate::flows::{Flows, Kind, Step, Traffic};
+use crate::world;
 use dataplane::config::HugePages;
 use engine::counters::{Counters, DropReason};
 use engine::policy::COUNTER_SLOTS;
@@ -134,17 +134,12 @@ impl Bed {
 
     /// Opens `count` sessions through the engine, handshakes and all.
     pub fn open_sessions(&mut self, flows: &Flows, traffic: Traffic, count: u32) {
-        let steps: &[(Step, PortId)] = if traffic.is_tcp() {
-            &[(Step::Syn, LAN), (Step::SynAck, WAN), (Step::FromInitiator, LAN)]
-        } else {
-            &[(Step::FromInitiator, LAN), (Step::FromResponder, WAN)]
-        };
         let mut burst = Burst::new();
         for first in (0..count).step_by(engine::BURST) {
-            for (step, port) in steps {
+            for kind in Kind::opening(traffic) {
                 let last = count.min(first + engine::BURST as u32);
-                self.load(&mut burst, flows, *step, first..last);
-                self.run(Ticks(0), *port, &mut burst);
+                self.load(&mut burst, flows, kind.step, first..last);
+                self.run(Ticks(0), kind.port, &mut burst);
             }
             self.drain_marks();
         }

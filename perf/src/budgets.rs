@@ -79,7 +79,7 @@ mod tests {
             name: name.into(),
             sessions,
             unit: String::new(),
-            value: Figure { min: 0.0, median: value, max: 1e9 },
+            value: Figure::of(vec![0.0, value, 1e9]),
             ceiling: None,
             page_bytes: 0,
             hz: 1.0,

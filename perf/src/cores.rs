@@ -1,9 +1,10 @@
 //! Subjects with a processor of their own: beside a generator that has the other one, or beside each other.
 
-use crate::figure::Turns;
-use crate::flows::Flows;
-use crate::load::{Kind, Load, interleaved};
+use crate::figure::{Run, Turns};
+use crate::flows::{Flows, Kind};
+use crate::load::{Load, interleaved};
 use crate::pktgen::{Latency, Pace};
+use crate::quiet::{preemptions, thread_id};
 use crate::rig::{Result, Wires};
 use crate::subject::{Meter, Subject};
 use dpdk::{BURST, Eal, LcoreGuard};
@@ -24,18 +25,18 @@ const QUEUE: usize = 2048;
 /// Packets between two looks at the clock.
 const SLICE: u64 = 4096;
 
-/// Clocks per packet of a subject with a processor of its own, a figure for each stretch of [`STRETCH`]. They
-/// hold what it costs to fetch packets from another processor's caches.
+/// Clocks per packet of a subject with a processor of its own, a run for each stretch of [`STRETCH`]. They hold
+/// what it costs to fetch packets from another processor's caches.
 pub fn on_two_cores(
     load: &mut Load,
     subject: &mut impl Subject,
     wires: &mut Wires,
     traffic: (&Flows, &mut impl Iterator<Item = u32>),
     stretches: usize,
-) -> Result<Vec<f64>> {
+) -> Result<Vec<Run>> {
     let (meter, stretch, eal) = (subject.meter(), AtomicUsize::new(0), load.eal());
-    let watch = |subject: &mut _, stop: &AtomicBool| turn_through(subject, &*meter, &stretch, stop);
-    let ((), runs) = beside(eal, subject, watch, || {
+    let watch = |stop: &AtomicBool| turn_through(subject, &*meter, &stretch, stop);
+    let ((), runs) = beside(eal, watch, || {
         let (injected, collected) = (load.injected, load.collected);
         feed(load, wires, traffic, (&stretch, stretches));
         all_back(load, wires, (injected, collected))
@@ -69,14 +70,14 @@ pub fn timed(
     offer: Offer,
 ) -> Result<(Latency, f64)> {
     let (tid, turns) = (AtomicU32::new(0), AtomicUsize::new(0));
-    let turn = |subject: &mut _, stop: &AtomicBool| {
+    let turn = |stop: &AtomicBool| {
         tid.store(thread_id(), Ordering::Relaxed);
         while !stop.load(Ordering::Relaxed) {
-            Subject::turn(subject);
+            subject.turn();
             turns.store(turns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         }
     };
-    let (timed, ()) = beside(load.eal(), subject, turn, || {
+    let (timed, ()) = beside(load.eal(), turn, || {
         let (injected, collected) = (load.injected, load.collected);
         let mut stream = Paced::new(offer, load.collected)?;
         let (mut disturbed, mut calm) = (Kept::new()?, Kept::new()?);
@@ -195,16 +196,6 @@ impl Preemptions {
     }
 }
 
-fn preemptions(tid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/self/task/{tid}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("nonvoluntary_ctxt_switches:"));
-    line.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
-}
-
-fn thread_id() -> u32 {
-    rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs()
-}
-
 /// So many packets of a port have come out.
 fn settle(under_way: &mut VecDeque<(u64, usize)>, mut count: usize, latency: &mut Latency) {
     let now = dpdk::cycles();
@@ -236,7 +227,7 @@ pub struct Lane<'a, S, I> {
 }
 
 /// Clocks per packet of each lane while all of them work, the generator of each between its turns.
-pub fn side_by_side<S, I>(eal: Eal, lanes: Vec<Lane<'_, S, I>>, length: Duration) -> Result<Vec<f64>>
+pub fn side_by_side<S, I>(eal: Eal, lanes: Vec<Lane<'_, S, I>>, length: Duration) -> Result<Vec<Run>>
 where
     S: Subject,
     I: Iterator<Item = u32> + Send,
@@ -248,7 +239,7 @@ where
         );
     }
     let barrier = Barrier::new(lanes.len());
-    let run = |lane: Lane<'_, S, I>, cpu| -> std::result::Result<f64, String> {
+    let run = |lane: Lane<'_, S, I>, cpu| -> std::result::Result<Run, String> {
         let ready = pin(cpu).map_err(|error| error.to_string());
         let lcore = LcoreGuard::register(eal).map_err(|error| error.to_string());
         // Whoever fails still comes here, or the others would wait for ever.
@@ -273,32 +264,30 @@ where
     })
 }
 
-/// Runs `watch` over the subject on the second processor while this thread, on the first one, does `feed`.
-fn beside<S: Subject, F, W: Send>(
+/// Runs `watch` on the second processor, until it is told to stop, while this thread, on the first one, does
+/// `feed`.
+pub fn beside<F, W: Send>(
     eal: Eal,
-    subject: &mut S,
-    watch: impl FnOnce(&mut S, &AtomicBool) -> W + Send,
+    watch: impl FnOnce(&AtomicBool) -> W + Send,
     feed: impl FnOnce() -> Result<F>,
 ) -> Result<(F, W)> {
     let (own, other) = match processors()?.as_slice() {
         [own, other, ..] => (*own, *other),
         _ => return Err("two processors are needed, this process may use one".into()),
     };
-    let (stop, before) = (AtomicBool::new(false), sched_getaffinity(None)?);
-    pin(own)?;
-    let both = std::thread::scope(|scope| -> Result<(F, W)> {
+    let stop = AtomicBool::new(false);
+    let _pinned = Pinned::to(own)?;
+    std::thread::scope(|scope| -> Result<(F, W)> {
         let ends = StopOnDrop(&stop);
         let thread = scope.spawn(|| -> std::result::Result<W, String> {
             pin(other).map_err(|error| error.to_string())?;
             let _lcore = LcoreGuard::register(eal).map_err(|error| error.to_string())?;
-            Ok(watch(subject, &stop))
+            Ok(watch(&stop))
         });
         let fed = feed()?;
         drop(ends);
-        Ok((fed, thread.join().map_err(|_| "the subject's thread ended by a panic")??))
-    });
-    sched_setaffinity(None, &before)?;
-    both
+        Ok((fed, thread.join().map_err(|_| "the second thread ended by a panic")??))
+    })
 }
 
 /// Keeps both ports full for so many stretches and one to warm up.
@@ -349,7 +338,7 @@ fn turn_through(
     meter: &dyn Meter,
     stretch: &AtomicUsize,
     stop: &AtomicBool,
-) -> Vec<f64> {
+) -> Vec<Run> {
     let (mut calm, mut disturbed) = (Vec::new(), Vec::new());
     let (mut turns, mut current, mut preempted) = (Turns::default(), 0, preemptions(thread_id()));
     loop {
@@ -382,7 +371,30 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-/// The processors that this process may use.
+/// Keeps this thread on a processor until it is dropped. Threads that are spawned meanwhile begin there too.
+pub struct Pinned(CpuSet);
+
+impl Pinned {
+    /// On the last one that it may use: interrupts mostly go to the first.
+    pub fn to_one() -> Result<Self> {
+        Self::to(*processors()?.last().ok_or("a thread without a processor")?)
+    }
+
+    fn to(cpu: usize) -> Result<Self> {
+        let before = sched_getaffinity(None)?;
+        pin(cpu)?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // It was allowed before, so it still is unless the machine lost the processor: nothing to be done then.
+        let _ = sched_setaffinity(None, &self.0);
+    }
+}
+
+/// The processors that this thread may use.
 pub fn processors() -> Result<Vec<usize>> {
     let allowed = sched_getaffinity(None)?;
     Ok((0..CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).collect())
@@ -415,6 +427,5 @@ mod tests {
         // No such threads: nothing is ever counted for them, which is a change from seven.
         let quiet = [(); 3].map(|()| kernel.quiet([0, 0]));
         assert_eq!(quiet, [false, false, true]);
-        assert!(std::fs::exists(format!("/proc/self/task/{}/status", thread_id())).unwrap());
     }
 }

@@ -1,5 +1,7 @@
 //! The stateless generator: flow number → frames.
 
+use crate::world::{LAN, WAN};
+use engine::PortId;
 use wire::craft::{self, Frame};
 use wire::ether::Link;
 use wire::tcp::Control;
@@ -60,6 +62,34 @@ pub enum Step {
     FromInitiator,
     /// What an established responder sends.
     FromResponder,
+}
+
+/// What a load sends: from which end, and where in their flows packets are.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// Where in its flow.
+    pub step: Step,
+    /// By which port.
+    pub port: PortId,
+}
+
+impl Kind {
+    const SYN: Kind = Kind { step: Step::Syn, port: LAN };
+    /// What an established initiator sends.
+    pub const FORTH: Kind = Kind { step: Step::FromInitiator, port: LAN };
+    /// What an established responder sends.
+    pub const BACK: Kind = Kind { step: Step::FromResponder, port: WAN };
+
+    /// A flow's first packet.
+    pub fn first(traffic: Traffic) -> Kind {
+        if traffic.is_tcp() { Kind::SYN } else { Kind::FORTH }
+    }
+
+    /// What a flow sends until it is established.
+    pub fn opening(traffic: Traffic) -> &'static [Kind] {
+        const SYN_ACK: Kind = Kind { step: Step::SynAck, port: WAN };
+        if traffic.is_tcp() { &[Kind::SYN, SYN_ACK, Kind::FORTH] } else { &[Kind::FORTH, Kind::BACK] }
+    }
 }
 
 /// Writes frames for flow numbers. Frames are 60 bytes (IPv4) or 74 (IPv6 TCP), without check sequence.

@@ -24,6 +24,7 @@ pub mod flows;
 pub mod guard;
 pub mod load;
 pub mod pktgen;
+pub mod quiet;
 pub mod rig;
 pub mod rows;
 pub mod run;

@@ -6,12 +6,10 @@
 
 use crate::bed::drops;
 use crate::figure::Turns;
-use crate::flows::{Flows, Shuffle, Step, Traffic};
+use crate::flows::{Flows, Kind, Shuffle, Traffic};
 use crate::rig::{Ground, Result, Rig, Wires};
 use crate::subject::{Meter, Subject};
-use crate::world::{LAN, WAN};
 use dpdk::{BURST, Burst, Mbuf, Mempool};
-use engine::PortId;
 use wire::PacketBuf;
 
 /// Bursts that wait on each port before the subject turns, in one-thread mode. The subject then has its
@@ -26,22 +24,6 @@ pub struct Load {
     pub injected: u64,
     /// Packets that came out.
     pub collected: u64,
-}
-
-/// What a load sends: from which end, and where in their flows packets are.
-#[derive(Clone, Copy, Debug)]
-pub struct Kind {
-    /// Where in its flow.
-    pub step: Step,
-    /// By which port.
-    pub port: PortId,
-}
-
-impl Kind {
-    /// What an established initiator sends.
-    pub const FORTH: Kind = Kind { step: Step::FromInitiator, port: LAN };
-    /// What an established responder sends.
-    pub const BACK: Kind = Kind { step: Step::FromResponder, port: WAN };
 }
 
 impl Load {
@@ -113,27 +95,15 @@ impl Load {
         traffic: Traffic,
         (count, number): (u32, impl Fn(u32) -> u32),
     ) -> Result<()> {
-        let steps: &[Kind] = if traffic.is_tcp() {
-            &[
-                Kind { step: Step::Syn, port: LAN },
-                Kind { step: Step::SynAck, port: WAN },
-                Kind { step: Step::FromInitiator, port: LAN },
-            ]
-        } else {
-            &[Kind::FORTH, Kind::BACK]
-        };
-        let meter = rig.firewall.meter();
-        let mut ignored = Turns::default();
         for first in (0..count).step_by(BURST * DEPTH) {
             let last = count.min(first + (BURST * DEPTH) as u32);
-            for kind in steps {
+            for kind in Kind::opening(traffic) {
                 for first in (first..last).step_by(BURST) {
                     self.inject(&mut rig.wires, flows, *kind, (first..last).map(&number));
                 }
-                self.serve(&mut rig.firewall, &*meter, &rig.wires, &mut ignored);
+                serve(&rig.wires, || rig.firewall.turn());
                 self.collect(&mut rig.wires);
             }
-            ignored = Turns::default();
             rig.drain_marks();
         }
         if rig.sessions() != u64::from(count) {
@@ -142,16 +112,24 @@ impl Load {
         }
         Ok(())
     }
+}
 
-    /// Has the subject turn until nothing waits; `turns` learns what each turn took.
-    #[inline]
-    pub fn serve(&mut self, subject: &mut impl Subject, meter: &dyn Meter, wires: &Wires, turns: &mut Turns) {
-        while wires.ports.iter().any(|port| port.waiting() > 0) {
-            let (clocks, packets) = (meter.clocks(), meter.packets());
-            subject.turn();
-            turns.add(meter.clocks() - clocks, meter.packets() - packets);
-        }
+/// Turns until nothing waits.
+#[inline]
+fn serve(wires: &Wires, mut turn: impl FnMut()) {
+    while wires.ports.iter().any(|port| port.waiting() > 0) {
+        turn();
     }
+}
+
+/// Has the subject turn until nothing waits; `turns` learns what each turn took.
+#[inline]
+pub fn serve_timed(subject: &mut impl Subject, meter: &dyn Meter, wires: &Wires, turns: &mut Turns) {
+    serve(wires, || {
+        let (clocks, packets) = (meter.clocks(), meter.packets());
+        subject.turn();
+        turns.add(meter.clocks() - clocks, meter.packets() - packets);
+    });
 }
 
 /// Packets of established flows, half from either end, in one thread; `turns` learns what each turn took.
@@ -171,7 +149,7 @@ pub fn interleaved(
                 load.inject(wires, flows, kind, &mut *order);
             }
         }
-        load.serve(subject, &*meter, wires, turns);
+        serve_timed(subject, &*meter, wires, turns);
         load.collect(wires);
     }
     let (injected, collected) = (load.injected - injected, load.collected - collected);

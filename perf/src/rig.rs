@@ -256,6 +256,22 @@ impl Rig {
         })
     }
 
+    /// The sync core's ends; an error on a node without a partner.
+    pub fn core(&mut self) -> Result<(&mut Changes, &mut Owners)> {
+        let core = self.core.as_mut().ok_or("a node without a partner has no sync core")?;
+        Ok((&mut core.changes, &mut core.owners))
+    }
+
+    /// The time of its table.
+    pub fn ticks(&self) -> engine::Ticks {
+        self.clock.ticks(dpdk::cycles())
+    }
+
+    /// A turn of its worker; false if there was nothing to do.
+    pub fn turn(&mut self) -> bool {
+        self.firewall.worker.turn(dpdk::cycles())
+    }
+
     /// Sessions in the table.
     pub fn sessions(&self) -> u64 {
         self.counters.sessions().iter().sum()

@@ -7,10 +7,12 @@
 //! machines see passes as it would there. Otherwise what is paced by time, above all the scrubber, would
 //! weigh as much again as there are stages.
 
-use crate::rig::Result;
+use crate::quiet::{Probe, preemptions, thread_id};
+use crate::rig::{Result, Rig};
 use dataplane::pair::tables::{Changes, Owners};
 use engine::Ticks;
 use rtrb::{Consumer, Producer, RingBuffer};
+use std::time::{Duration, Instant};
 use sync::datagram::{HEADER, Header, Kind, MAX_DATAGRAM, Purpose, VERSION};
 use sync::ids::{Incarnation, Micros, NodeId, PairId, PathId, Term};
 use sync::seal::{Opener, Root, Sealer};
@@ -20,6 +22,8 @@ use sync::stream::{Config, Event, Peer, Stream};
 const SHARE: usize = 64;
 /// Datagrams on the link, at most: more than may be under way.
 const LINK: usize = 4096;
+/// Whatever takes longer has come to a halt.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 /// What stands behind the stream's bulk of a step in the daemon: nobody is faster than this.
 const LEAST_STEP: Micros = Micros(20);
 
@@ -42,16 +46,6 @@ pub trait Watch {
     fn see<R>(&mut self, stage: Stage, work: impl FnOnce() -> R) -> R;
     /// How long the step took that ended just now, were each thread's work done by a thread.
     fn step_took(&mut self) -> Micros;
-}
-
-/// A node whose sync core is played.
-pub trait Node {
-    /// The sync core's ends.
-    fn core(&mut self) -> Result<(&mut Changes, &mut Owners)>;
-    /// The tick of a time of the machines.
-    fn ticks(&self, now: Micros) -> Ticks;
-    /// A turn of its worker; false if there was nothing to do.
-    fn turn(&mut self, now: Ticks) -> bool;
 }
 
 /// A datagram on its way, or an empty one on its way back.
@@ -188,23 +182,77 @@ impl Transfer {
     }
 
     /// A turn of everybody.
-    pub fn step(
-        &mut self,
-        active: &mut impl Node,
-        standby: &mut impl Node,
-        watch: &mut impl Watch,
-    ) -> Result<()> {
-        let ticks = active.ticks(self.now);
-        active.turn(ticks);
+    pub fn step(&mut self, active: &mut Rig, standby: &mut Rig, watch: &mut impl Watch) -> Result<()> {
+        let ticks = active.ticks();
+        active.turn();
         let [leader, follower] = &mut self.ends;
         leader.turn(self.now, ticks, active.core()?, watch)?;
-        let ticks = standby.ticks(self.now);
+        let ticks = standby.ticks();
         follower.turn(self.now, ticks, standby.core()?, watch)?;
         // As often as there is something to store: the daemon's worker turns all the time.
-        watch.see(Stage::Store, || while standby.turn(ticks) {});
+        watch.see(Stage::Store, || while standby.turn() {});
         self.now = self.now.after(watch.step_took().max(LEAST_STEP));
         Ok(())
     }
+
+    /// Turns until the digests are equal; `each` learns what every step took.
+    pub fn prove(
+        &mut self,
+        active: &mut Rig,
+        standby: &mut Rig,
+        hz: f64,
+        mut each: impl FnMut(Step),
+    ) -> Result<()> {
+        let (began, mut watch, mut probe) = (Instant::now(), Clocks::new(hz), Probe::default());
+        let mut preempted = preemptions(thread_id());
+        while !self.ends[0].stream.proven() {
+            let (now, clocks, records) = (self.now, watch.of, self.records(standby));
+            self.step(active, standby, &mut watch)?;
+            let before = std::mem::replace(&mut preempted, preemptions(thread_id()));
+            let moment = match probe.quiet_since() {
+                _ if before != preempted => Moment::Interrupted,
+                true => Moment::Quiet,
+                false => Moment::Shared,
+            };
+            let since = |then: [u64; 4], now: [u64; 4]| std::array::from_fn(|stage| now[stage] - then[stage]);
+            let (clocks, records) = (since(clocks, watch.of), since(records, self.records(standby)));
+            each(Step { took: self.now.since(now), clocks, records, moment });
+            if began.elapsed() > PATIENCE {
+                return Err(format!("no proof: {:?}", self.ends[0].stream.status(self.now)).into());
+            }
+        }
+        Ok(())
+    }
+
+    /// By [`Stage`].
+    fn records(&self, standby: &Rig) -> [u64; 4] {
+        let [sender, receiver] = &self.ends;
+        let sent = sender.stream.status(self.now).counters.sent.bulk.records;
+        [sent, sent, receiver.stream.status(self.now).counters.records_received, standby.sessions()]
+    }
+}
+
+/// A step of [`Transfer::prove`].
+pub struct Step {
+    /// How long it took, were each thread's work done by a thread.
+    pub took: Micros,
+    /// Clocks of each [`Stage`].
+    pub clocks: [u64; 4],
+    /// Records that went through each.
+    pub records: [u64; 4],
+    /// Who else used the processor.
+    pub moment: Moment,
+}
+
+/// Who else used the processor for a while.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Moment {
+    /// Nobody.
+    Quiet,
+    /// A stranger on the other hyperthread.
+    Shared,
+    /// The kernel let another thread run.
+    Interrupted,
 }
 
 /// Nobody looks.
@@ -221,23 +269,16 @@ impl Watch for Unwatched {
 }
 
 /// Clocks of each stage.
-#[derive(Clone, Copy, Default, Debug)]
-pub struct Clocks {
-    /// By [`Stage`].
-    pub of: [u64; 4],
+#[derive(Default)]
+struct Clocks {
+    of: [u64; 4],
     step: [u64; 4],
     hz: f64,
 }
 
 impl Clocks {
-    /// Of a processor with so many a second.
-    pub fn new(hz: f64) -> Self {
+    fn new(hz: f64) -> Self {
         Self { hz, ..Self::default() }
-    }
-
-    /// Of one stage.
-    pub fn stage(&self, stage: Stage) -> u64 {
-        self.of[stage as usize]
     }
 }
 

@@ -6,8 +6,8 @@
 use super::mirror::{Stage, mirror};
 use super::{Result, counted};
 use crate::bed::{Bed, BedConfig, SPARE, drops};
-use crate::flows::{Flows, Shuffle, Step, Traffic};
-use crate::load::{Kind as Packets, Load, Order};
+use crate::flows::{Flows, Kind as Packets, Shuffle, Step, Traffic};
+use crate::load::{Load, Order};
 use crate::rig::{Ground, Part, Rig, RigConfig};
 use crate::subject::Subject;
 use crate::world::{LAN, WAN};

@@ -1,9 +1,9 @@
 //! The worker with a processor of its own: clocks, how long packets take, and several workers at a time.
 
-use super::{Effort, Measured, PER_PACKET, TWO_CORES};
+use super::{Effort, FEW_RULES, Measured, PER_PACKET, TWO_CORES, opened};
 use crate::bed::{SPARE, drops};
 use crate::cores::{Lane, Offer, STRETCH, on_two_cores, processors, side_by_side, timed};
-use crate::figure::Figure;
+use crate::figure::{Figure, Run};
 use crate::flows::{Flows, Shuffle, Traffic};
 use crate::load::{Load, Order};
 use crate::pktgen::Percentiles;
@@ -15,8 +15,6 @@ use std::iter::{Copied, Cycle};
 use std::slice::Iter;
 use std::time::Duration;
 
-/// Rules of a policy that is not asked.
-const FEW_RULES: usize = 10;
 /// The rates at which packets are timed, as parts of what the worker can do.
 const LOADS: [f64; 2] = [0.5, 0.9];
 /// How long packets are timed in a run.
@@ -31,7 +29,7 @@ pub fn established(
 ) -> Result<Vec<Measured>> {
     let (mut load, flows, mut order) = (Load::new(ground), Flows::new(traffic), Order::new(sessions));
     let (mut free, mut macswap) = ground.macswap()?;
-    let mut rig = rig(ground, &mut load, traffic, sessions)?;
+    let mut rig = opened(ground, &mut load, traffic, (sessions, Part::Alone))?;
     let (mut ceilings, mut runs) = (Vec::new(), Vec::new());
     for _ in 0..effort.runs {
         ceilings.extend(on_two_cores(&mut load, &mut macswap, &mut free, (&flows, &mut order), 2)?);
@@ -43,18 +41,11 @@ pub fn established(
         name: format!("established {}, {TWO_CORES}", traffic.name()),
         sessions: sessions.into(),
         unit: PER_PACKET.into(),
-        value: Figure::of(runs),
-        ceiling: Some(Figure::of(ceilings)),
+        value: Figure::of_runs(&runs),
+        ceiling: Some(Figure::of_runs(&ceilings)),
         page_bytes: rig.page_bytes,
         hz: ground.hz(),
     }])
-}
-
-fn rig(ground: &Ground, load: &mut Load, traffic: Traffic, sessions: u32) -> Result<Rig> {
-    let config = RigConfig { slots: sessions + SPARE, rules: FEW_RULES, part: Part::Alone };
-    let mut rig = Rig::new(ground, config)?;
-    load.open(&mut rig, &Flows::new(traffic), traffic, sessions)?;
-    Ok(rig)
 }
 
 /// How long packets take at parts of the rate that the worker can do, and through the ceiling at the same rates.
@@ -67,10 +58,10 @@ pub fn latency(
 ) -> Result<Vec<Measured>> {
     let (mut load, flows, mut order) = (Load::new(ground), Flows::new(traffic), Order::new(sessions));
     let (mut free, mut macswap) = ground.macswap()?;
-    let mut rig = rig(ground, &mut load, traffic, sessions)?;
+    let mut rig = opened(ground, &mut load, traffic, (sessions, Part::Alone))?;
     let Rig { firewall, wires, page_bytes, .. } = &mut rig;
     let clocks = on_two_cores(&mut load, firewall, wires, (&flows, &mut order), effort.runs)?;
-    let most = ground.hz() / Figure::of(clocks).median;
+    let most = ground.hz() / Figure::of_runs(&clocks).median;
     let mut rows = Vec::new();
     for part in LOADS {
         let offer = Offer { rate: most * part, burst, hz: ground.hz(), length: TIMED };
@@ -132,10 +123,10 @@ pub fn scaling(ground: &Ground, traffic: Traffic, sessions: u32, effort: Effort)
             }
         }
         // What one worker more brings, against as many machines with one.
-        let rates = |of: &[Vec<f64>]| -> Vec<f64> {
-            of.iter().map(|lanes| lanes.iter().map(|clocks| ground.hz() / clocks).sum()).collect()
+        let rates = |of: &[Vec<Run>]| -> Vec<f64> {
+            of.iter().map(|lanes| lanes.iter().map(|run| ground.hz() / run.best_known()).sum()).collect()
         };
-        let clocks = |of: &[Vec<f64>]| Figure::of(of.iter().flatten().copied().collect());
+        let clocks = |of: &[Vec<Run>]| Figure::of_runs(&of.concat());
         let (rate, limit) = (Figure::of(rates(&own)), Figure::of(rates(&others)));
         let mut row = |what: String, unit: &str, value, ceiling| {
             rows.push(Measured {
@@ -197,7 +188,7 @@ impl Team {
         Ok(Self { flows, rigs, macswaps, loads, numbers, page_bytes })
     }
 
-    fn run(&mut self, ground: &Ground) -> Result<Vec<f64>> {
+    fn run(&mut self, ground: &Ground) -> Result<Vec<Run>> {
         let subjects = self.rigs.iter_mut().map(|rig| (&mut rig.firewall, &mut rig.wires));
         let lanes = (self.loads.as_mut_slice(), self.numbers.as_slice(), &self.flows);
         let clocks = together(ground, subjects, lanes);
@@ -207,7 +198,7 @@ impl Team {
         })
     }
 
-    fn ceiling(&mut self, ground: &Ground) -> Result<Vec<f64>> {
+    fn ceiling(&mut self, ground: &Ground) -> Result<Vec<Run>> {
         let subjects = self.macswaps.iter_mut().map(|(wires, macswap)| (macswap, wires));
         together(ground, subjects, (self.loads.as_mut_slice(), self.numbers.as_slice(), &self.flows))
     }
@@ -221,7 +212,7 @@ fn together<'a, S: Subject + 'a>(
     ground: &Ground,
     subjects: impl Iterator<Item = (&'a mut S, &'a mut Wires)>,
     (loads, numbers, flows): (&'a mut [Load], &'a [Vec<u32>], &'a Flows),
-) -> Result<Vec<f64>> {
+) -> Result<Vec<Run>> {
     let mut orders: Vec<Cycle<Copied<Iter<u32>>>> =
         numbers.iter().map(|numbers| numbers.iter().copied().cycle()).collect();
     let lanes = subjects.zip(loads).zip(&mut orders);

@@ -1,18 +1,14 @@
 //! What a packet costs the worker: of established sessions, and the first one of a session.
 
-use super::{Effort, Measured, PER_PACKET, PER_SESSION, SLICES, in_turn};
+use super::{Effort, Measured, PER_PACKET, PER_SESSION, SLICES, in_turn, opened};
 use crate::bed::{SPARE, drops};
-use crate::figure::{Figure, Turns};
-use crate::flows::{Flows, Shuffle, Step, Traffic};
-use crate::load::{DEPTH, Kind as Packets, Load, Order, interleaved};
+use crate::figure::{Figure, Run, Turns};
+use crate::flows::{Flows, Kind, Shuffle, Traffic};
+use crate::load::{DEPTH, Load, Order, interleaved, serve_timed};
 use crate::rig::{Ground, Part, Result, Rig, RigConfig, Wires};
 use crate::subject::{Macswap, Subject};
-use crate::world::LAN;
 use dpdk::BURST;
 use std::ops::Range;
-
-/// Rules of a policy that is not asked.
-const FEW_RULES: usize = 10;
 
 /// Established sessions, generator and worker in turn on one thread.
 pub fn established(
@@ -23,9 +19,7 @@ pub fn established(
 ) -> Result<Vec<Measured>> {
     let (mut load, flows, mut order) = (Load::new(ground), Flows::new(traffic), Order::new(sessions));
     let mut ceiling = Ceiling::new(ground, traffic, sessions)?;
-    let config = RigConfig { slots: sessions + SPARE, rules: FEW_RULES, part: Part::Alone };
-    let mut rig = Rig::new(ground, config)?;
-    load.open(&mut rig, &flows, traffic, sessions)?;
+    let mut rig = opened(ground, &mut load, traffic, (sessions, Part::Alone))?;
     let [ceiling, value] = in_turn(effort, |subject, packets, turns| match subject {
         0 => ceiling.run(&mut load, packets, turns),
         _ => pass(&mut load, &mut rig, (&flows, &mut order), packets, turns),
@@ -88,13 +82,14 @@ pub fn new_sessions(
             runs[1].push(paired.mean());
         }
     }
-    let (ceiling, [alone, paired]) = (Figure::of(ceilings), runs);
-    let told: Vec<f64> = paired.iter().zip(&alone).map(|(paired, alone)| paired - alone).collect();
-    let row = |name: String, runs: Vec<f64>, ceiling| Measured {
+    let (ceiling, [alone, paired]) = (Figure::of_runs(&ceilings), runs);
+    let tell = |(paired, alone): (&Run, &Run)| paired.with(*alone, |paired, alone| paired - alone);
+    let told: Vec<Run> = paired.iter().zip(&alone).map(tell).collect();
+    let row = |name: String, runs: Vec<Run>, ceiling| Measured {
         name,
         sessions: sessions.into(),
         unit: PER_SESSION.into(),
-        value: Figure::of(runs),
+        value: Figure::of_runs(&runs),
         ceiling,
         page_bytes,
         hz: ground.hz(),
@@ -116,7 +111,7 @@ fn open(
     (numbers, sessions): (Range<u32>, u32),
     turns: &mut Turns,
 ) -> Result<()> {
-    let kind = Packets { step: first_step(traffic), port: LAN };
+    let kind = Kind::first(traffic);
     let (flows, order, meter) = (Flows::new(traffic), Shuffle::new(sessions), rig.firewall.meter());
     let last = numbers.end;
     for first in numbers.step_by(BURST * DEPTH) {
@@ -124,7 +119,7 @@ fn open(
         for first in (first..last).step_by(BURST) {
             load.inject(&mut rig.wires, &flows, kind, (first..last).map(|n| order.flow(n)));
         }
-        load.serve(&mut rig.firewall, &*meter, &rig.wires, turns);
+        serve_timed(&mut rig.firewall, &*meter, &rig.wires, turns);
         load.collect(&mut rig.wires);
         rig.drain_marks();
     }
@@ -133,10 +128,6 @@ fn open(
         return Err(format!("{} of {last} sessions could be opened: {drops}", rig.sessions()).into());
     }
     Ok(())
-}
-
-fn first_step(traffic: Traffic) -> Step {
-    if traffic.is_tcp() { Step::Syn } else { Step::FromInitiator }
 }
 
 /// New sessions a second that a partner is told of, in [`replication`].
@@ -211,7 +202,7 @@ impl Newcomers {
         turns: &mut Turns,
     ) -> Result<()> {
         let meter = rig.firewall.meter();
-        let kind = Packets { step: first_step(self.traffic), port: LAN };
+        let kind = Kind::first(self.traffic);
         let (mut opened, mut spent) = (0_u64, 0.0);
         let (injected, collected) = (load.injected, load.collected);
         while load.injected - injected < packets {
@@ -225,12 +216,12 @@ impl Newcomers {
                 self.next = until;
             }
             for _ in 0..DEPTH {
-                for kind in [Packets::FORTH, Packets::BACK] {
+                for kind in [Kind::FORTH, Kind::BACK] {
                     load.inject(&mut rig.wires, flows, kind, &mut *order);
                 }
             }
             let (clocks, before) = (meter.clocks(), meter.packets());
-            load.serve(&mut rig.firewall, &*meter, &rig.wires, turns);
+            serve_timed(&mut rig.firewall, &*meter, &rig.wires, turns);
             // Time in which the kernel let somebody else work brings no sessions.
             let most = (meter.packets() - before) as f64 * SLOWEST;
             spent += most.min((meter.clocks() - clocks) as f64);

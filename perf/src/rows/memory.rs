@@ -1,6 +1,6 @@
 //! What a session takes of memory: by what the process maps for a table, not by what a structure should take.
 
-use super::{Effort, Measured};
+use super::{Effort, FEW_RULES, Measured};
 use crate::figure::Figure;
 use crate::rig::{Ground, Part, Result, Rig, RigConfig};
 use sync::ids::Micros;
@@ -47,7 +47,7 @@ struct Node {
 
 impl Node {
     fn new(ground: &Ground, slots: u32, part: Part) -> Result<Self> {
-        let rig = Rig::as_shipped(ground, RigConfig { slots, rules: 10, part })?;
+        let rig = Rig::as_shipped(ground, RigConfig { slots, rules: FEW_RULES, part })?;
         let is_paired = part == Part::Active;
         let stream = is_paired.then(|| Stream::new(Config::default(), [9; 16], slots, Micros(0)));
         Ok(Self { rig, _stream: stream })

@@ -8,10 +8,14 @@ pub mod mixed;
 mod pair;
 mod sync_core;
 
+use crate::bed::SPARE;
+use crate::cores::Pinned;
 use crate::figure::{Figure, Turns};
-use crate::flows::Traffic;
+use crate::flows::{Flows, Traffic};
+use crate::load::Load;
 use crate::pktgen::Sizes;
-use crate::rig::{Ground, Result};
+use crate::quiet;
+use crate::rig::{Ground, Part, Result, Rig, RigConfig};
 use clap::{Args, Subcommand};
 use mixed::Mix;
 use serde::{Deserialize, Serialize};
@@ -118,6 +122,9 @@ pub struct Effort {
     /// Packets a run.
     #[arg(long, global = true, default_value_t = 1_000_000)]
     pub packets: u64,
+    /// What [`quiet::fastest`] said elsewhere; looked for if it is not given.
+    #[arg(long, global = true, hide = true)]
+    pub fastest: Option<u64>,
 }
 
 /// What came of it.
@@ -170,9 +177,18 @@ fn in_turn<const N: usize>(
             runs.iter_mut().zip(turns).for_each(|(runs, turns)| runs.push(turns.mean()));
         }
     }
-    Ok(runs.map(Figure::of))
+    Ok(runs.map(|runs| Figure::of_runs(&runs)))
 }
 
+/// A firewall whose table is filled with established sessions.
+fn opened(ground: &Ground, load: &mut Load, traffic: Traffic, (sessions, part): (u32, Part)) -> Result<Rig> {
+    let mut rig = Rig::new(ground, RigConfig { slots: sessions + SPARE, rules: FEW_RULES, part })?;
+    load.open(&mut rig, &Flows::new(traffic), traffic, sessions)?;
+    Ok(rig)
+}
+
+/// Rules of a policy that is not asked.
+const FEW_RULES: usize = 10;
 /// Packet buffers: more than all rings hold.
 const MBUFS: u32 = 16_383;
 
@@ -227,9 +243,21 @@ impl Row {
         }
     }
 
+    /// Whether its threads choose processors for themselves.
+    fn is_parallel(self) -> bool {
+        match self {
+            Row::Established { two_cores, .. } => two_cores,
+            Row::Latency { .. } | Row::Scaling { .. } | Row::Bulk { .. } => true,
+            _ => false,
+        }
+    }
+
     /// Measures.
     pub fn measure(self, effort: Effort) -> Result<Vec<Measured>> {
         let ground = Ground::lay(MBUFS)?;
+        quiet::known(effort.fastest.unwrap_or_else(quiet::fastest));
+        // As a worker's is, after DPDK has started threads of its own, which stay where they are.
+        let _pinned = if self.is_parallel() { None } else { Some(Pinned::to_one()?) };
         match self {
             Row::Established { traffic, sessions, two_cores: false } => {
                 forward::established(&ground, traffic, sessions, effort)

@@ -5,16 +5,14 @@
 //! worker in turn on the other, by the clock on the wall. *A processor each*: on one thread, with the time
 //! that it would take if each of them had one.
 
-use super::sync_core::preemptions;
-use super::{Effort, Measured};
-use crate::figure::Figure;
-use crate::flows::{Flows, Step, Traffic};
-use crate::load::{Kind, Load};
+use super::{Effort, FEW_RULES, Measured};
+use crate::cores::{Pinned, beside};
+use crate::figure::{Figure, Run};
+use crate::flows::{Flows, Kind, Traffic};
+use crate::load::Load;
 use crate::rig::{Ground, Part, Result, Rig, RigConfig};
 use crate::subject::Subject;
-use crate::transfer::{Clocks, Node, Transfer, Unwatched};
-use crate::world::{LAN, WAN};
-use dpdk::LcoreGuard;
+use crate::transfer::{Moment, PATIENCE, Transfer, Unwatched};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -27,8 +25,6 @@ use sync::stream::Sink;
 const TRAFFIC: Traffic = Traffic::Tcp4;
 /// Sessions that are opened while the link is down.
 const MISSED: u32 = 1_000;
-/// Whatever takes longer has come to a halt.
-const PATIENCE: Duration = Duration::from_secs(120);
 /// Runs, at most: those with many sessions take long.
 const RUNS: usize = 5;
 
@@ -45,7 +41,7 @@ struct Nodes {
 impl Nodes {
     fn new(ground: &Ground, sessions: u32, more: u32) -> Result<Self> {
         let slots = sessions + more + crate::bed::SPARE;
-        let rig = |part| Rig::new(ground, RigConfig { slots, rules: 10, part });
+        let rig = |part| Rig::new(ground, RigConfig { slots, rules: FEW_RULES, part });
         let (mut load, flows) = (Load::new(ground), Flows::new(TRAFFIC));
         let (mut active, standby) = (rig(Part::Active)?, rig(Part::Standby)?);
         load.open(&mut active, &flows, TRAFFIC, sessions)?;
@@ -64,7 +60,7 @@ impl Nodes {
             if !purging && !is_empty {
                 owners.purge();
             }
-            let had_work = self.standby.turn(Default::default());
+            let had_work = self.standby.turn();
             if !purging && is_empty && !had_work {
                 return Ok(());
             }
@@ -74,58 +70,58 @@ impl Nodes {
         }
     }
 
-    /// Turns until the mirror is proven; how long that took where everybody has a processor. A step in which
-    /// the kernel let somebody else run counts as an ordinary one.
-    fn prove(&mut self, transfer: &mut Transfer) -> Result<Micros> {
-        let (began, mut clocks) = (Instant::now(), Clocks::new(self.hz));
-        let (mut took, mut undisturbed, mut steps) = (Micros(0), 0, 0);
-        while !transfer.ends[0].stream.proven() {
-            let (before, preempted) = (transfer.now, preemptions());
-            transfer.step(&mut self.active, &mut self.standby, &mut clocks)?;
-            steps += 1;
-            if preemptions() == preempted {
-                took = took.after(transfer.now.since(before));
-                undisturbed += 1;
+    /// Turns until the mirror is proven; the milliseconds that this takes where everybody has a processor. Steps
+    /// in which somebody else ran in our place count as ordinary ones.
+    fn prove(&mut self, transfer: &mut Transfer) -> Result<Run> {
+        let _pinned = Pinned::to_one()?;
+        let (mut quiet, mut all, mut steps) = ((0.0, 0.0), (0.0, 0.0), 0.0);
+        transfer.prove(&mut self.active, &mut self.standby, self.hz, |step| {
+            let add = |sum: &mut (f64, f64)| *sum = (sum.0 + ms(step.took), sum.1 + 1.0);
+            steps += 1.0;
+            match step.moment {
+                Moment::Quiet => [&mut quiet, &mut all].into_iter().for_each(add),
+                Moment::Shared => add(&mut all),
+                Moment::Interrupted => (),
             }
-            in_time(began, transfer)?;
-        }
-        Ok(Micros(took.0 * steps / undisturbed.max(1)))
+        })?;
+        Ok(Run::of(quiet, all).scaled(steps))
     }
 
-    /// The same with a thread for each node, by the clock on the wall.
+    /// The same with a processor for each node, by the clock on the wall.
     fn prove_on_two(&mut self, ground: &Ground, transfer: &mut Transfer) -> Result<Duration> {
         let Self { active, standby, .. } = self;
-        let (began, origin, stop) = (Instant::now(), transfer.now, AtomicBool::new(false));
+        let (began, origin, gave_up) = (Instant::now(), transfer.now, AtomicBool::new(false));
         let now = || origin.after(Micros(began.elapsed().as_micros() as u64));
         let [leader, follower] = &mut transfer.ends;
-        let eal = ground.pool.eal();
-        std::thread::scope(|scope| {
-            let thread = scope.spawn(|| -> std::result::Result<(), String> {
-                let _lcore = LcoreGuard::register(eal).map_err(|error| error.to_string())?;
-                while !stop.load(Ordering::Relaxed) {
-                    let ticks = standby.ticks(now());
-                    let core = standby.core().map_err(|error| error.to_string())?;
-                    follower.turn(now(), ticks, core, &mut Unwatched).map_err(|error| error.to_string())?;
-                    while standby.turn(ticks) {}
-                }
+        let follow = |stop: &AtomicBool| -> std::result::Result<(), String> {
+            let mut turn = || -> Result<()> {
+                let ticks = standby.ticks();
+                follower.turn(now(), ticks, standby.core()?, &mut Unwatched)?;
+                while standby.turn() {}
                 Ok(())
-            });
-            let mut lead = || -> Result<Duration> {
-                while !leader.stream.proven() {
-                    let ticks = active.ticks(now());
-                    active.turn(ticks);
-                    leader.turn(now(), ticks, active.core()?, &mut Unwatched)?;
-                    if began.elapsed() > PATIENCE || thread.is_finished() {
-                        return Err(format!("no proof: {:?}", leader.stream.status(now())).into());
-                    }
-                }
-                Ok(began.elapsed())
             };
-            let took = lead();
-            stop.store(true, Ordering::Relaxed);
-            thread.join().map_err(|_| "the standby's thread ended by a panic")??;
-            took
-        })
+            let mut turned = Ok(());
+            while turned.is_ok() && !stop.load(Ordering::Relaxed) {
+                turned = turn().map_err(|error| error.to_string());
+            }
+            gave_up.store(turned.is_err(), Ordering::Relaxed);
+            turned
+        };
+        let lead = || -> Result<Result<Duration>> {
+            while !leader.stream.proven() {
+                let ticks = active.ticks();
+                active.turn();
+                leader.turn(now(), ticks, active.core()?, &mut Unwatched)?;
+                if began.elapsed() > PATIENCE || gave_up.load(Ordering::Relaxed) {
+                    // What the other one says comes first.
+                    return Ok(Err(format!("no proof: {:?}", leader.stream.status(now())).into()));
+                }
+            }
+            Ok(Ok(began.elapsed()))
+        };
+        let (took, followed) = beside(ground.pool.eal(), follow, lead)?;
+        followed?;
+        took
     }
 
     fn holds_all(&self) -> Result<()> {
@@ -135,38 +131,26 @@ impl Nodes {
 
     /// Opens flows, and leaves their marks to whoever wants them.
     fn open(&mut self, numbers: Range<u32>) {
-        let steps = [
-            Kind { step: Step::Syn, port: LAN },
-            Kind { step: Step::SynAck, port: WAN },
-            Kind { step: Step::FromInitiator, port: LAN },
-        ];
         for first in numbers.clone().step_by(dpdk::BURST) {
-            for kind in steps {
-                self.load.inject(&mut self.active.wires, &self.flows, kind, first..numbers.end);
+            for kind in Kind::opening(TRAFFIC) {
+                self.load.inject(&mut self.active.wires, &self.flows, *kind, first..numbers.end);
                 self.active.firewall.turn();
                 self.load.collect(&mut self.active.wires);
             }
         }
     }
 
-    fn row(&self, name: &str, sessions: u32, runs: Vec<f64>) -> Measured {
+    fn row(&self, name: &str, sessions: u32, value: Figure) -> Measured {
         Measured {
             name: name.to_owned(),
             sessions: sessions.into(),
             unit: "ms".into(),
-            value: Figure::of(runs),
+            value,
             ceiling: None,
             page_bytes: self.active.page_bytes,
             hz: self.hz,
         }
     }
-}
-
-fn in_time(began: Instant, transfer: &Transfer) -> Result<()> {
-    if began.elapsed() < PATIENCE {
-        return Ok(());
-    }
-    Err(format!("no proof: {:?}", transfer.ends[0].stream.status(transfer.now)).into())
 }
 
 fn ms(micros: Micros) -> f64 {
@@ -186,13 +170,13 @@ pub fn bulk(ground: &Ground, sessions: u32, effort: Effort) -> Result<Vec<Measur
         nodes.holds_all()?;
         nodes.empty()?;
         if run > 0 {
-            alone.push(ms(took));
+            alone.push(took);
             walls.push(wall.as_secs_f64() * 1e3);
         }
     }
     Ok(vec![
-        nodes.row("bulk, tcp4: two processors", sessions, walls),
-        nodes.row("bulk, tcp4: a processor each", sessions, alone),
+        nodes.row("bulk, tcp4: two processors", sessions, Figure::of(walls)),
+        nodes.row("bulk, tcp4: a processor each", sessions, Figure::of_runs(&alone)),
     ])
 }
 
@@ -214,10 +198,10 @@ pub fn repair(ground: &Ground, sessions: u32, effort: Effort) -> Result<Vec<Meas
         let time = nodes.prove(&mut transfer)?;
         nodes.holds_all()?;
         if run > 0 {
-            took.push(ms(time));
+            took.push(time);
         }
     }
-    Ok(vec![nodes.row("repair, tcp4: 1,000 missed", sessions, took)])
+    Ok(vec![nodes.row("repair, tcp4: 1,000 missed", sessions, Figure::of_runs(&took))])
 }
 
 /// From the order to the first packet, sync core and worker one after the other.
@@ -240,8 +224,8 @@ pub fn takeover(ground: &Ground, sessions: u32, effort: Effort) -> Result<Vec<Me
         }
     }
     Ok(vec![
-        nodes.row("takeover, tcp4: order to first packet", sessions, took),
-        nodes.row("takeover, tcp4: of it the stream's", sessions, turns),
+        nodes.row("takeover, tcp4: order to first packet", sessions, Figure::of(took)),
+        nodes.row("takeover, tcp4: of it the stream's", sessions, Figure::of(turns)),
     ])
 }
 
