@@ -3,21 +3,16 @@
 //! and through a bridge of the kernel without any program. A figure of the first means something only beside
 //! the others, taken in the same minutes: rounds go through all of them in turn, and medians are shown.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    net::IpAddr,
-    path::Path,
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs, net::IpAddr, path::Path, process::Stdio, time::Duration};
 
 use serde::Serialize;
 
 use crate::{
     error::{LabError, Result},
-    exec::{self, Running, SHORT},
+    exec::{self, Running},
     guard::{Lab, LabOptions, Polling},
+    measure::median,
+    netns,
     report::table,
     servers::IperfServer,
     state::RUN_DIR,
@@ -81,7 +76,7 @@ impl Baseline {
             .iter()
             .map(|((forwarder, family, traffic), reports)| {
                 let of = |value: fn(&IperfReport) -> Option<f64>| {
-                    median(reports.iter().filter_map(value).collect())
+                    median(&mut reports.iter().filter_map(value).collect::<Vec<f64>>())
                 };
                 Row {
                     forwarder: forwarder.name(),
@@ -121,11 +116,6 @@ impl Baseline {
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"))
     }
-}
-
-fn median(mut values: Vec<f64>) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
 }
 
 /// Measures; needs the machine for itself to mean much.
@@ -187,12 +177,8 @@ fn server_nearby(family: Family) -> IpAddr {
 fn share_one_network() -> Result<()> {
     for family in Family::BOTH {
         let address = format!("{}/{}", server_nearby(family), family.prefix_length());
-        let mut command = Command::new("ip");
-        command.args(["-n", Host::Server.namespace(), "address", "add", &address, "dev", HOST_INTERFACE]);
-        if family == Family::V6 {
-            command.arg("nodad");
-        }
-        exec::check(&mut command, SHORT)?;
+        let nodad = if family == Family::V6 { " nodad" } else { "" };
+        netns::batch(Host::Server, &format!("address add {address} dev {HOST_INTERFACE}{nodad}\n"))?;
     }
     Ok(())
 }
@@ -232,13 +218,7 @@ fn start_testpmd() -> Result<Running> {
 }
 
 fn bridge_in_the_kernel() -> Result<()> {
-    let mut lines = String::from("link add br0 type bridge\nlink set br0 up\n");
-    for link in LINKS {
-        lines += &format!("link set {} master br0\n", link.node_interface);
-    }
-    let mut command = Command::new("ip");
-    command.args(["-n", Host::A.namespace(), "-batch", "-"]);
-    exec::check_with_input(&mut command, &lines, SHORT)?;
+    netns::bridge(Host::A)?;
     exec::wait_for("bridge forwarding", Duration::from_secs(20), || {
         let report = ping(Host::Client, server_nearby(Family::V4), 1, &["-W", "1"]).ok()?;
         (report.received == 1).then_some(())
@@ -263,6 +243,5 @@ mod tests {
         assert_eq!(baseline.rows[0].mbit_per_s, 500.0);
         assert_eq!(baseline.rows[0].rounds_mbit_per_s, [900.0, 100.0, 500.0]);
         assert!(baseline.table().contains("500 Mbit/s"), "{}", baseline.table());
-        assert_eq!(median(Vec::new()), None);
     }
 }

@@ -18,6 +18,7 @@ use std::{
 use mio::{Events, Interest, Poll, Token, net::TcpStream};
 
 use crate::{
+    background::Background,
     echo::Connections,
     error::{LabError, Result},
     stream::udp_session,
@@ -50,8 +51,7 @@ pub struct Member {
 pub struct TcpCrowd {
     members: Arc<Mutex<Vec<Member>>>,
     echoes: Arc<Mutex<Vec<Instant>>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<thread::JoinHandle<()>>,
+    _thread: Background,
 }
 
 impl TcpCrowd {
@@ -67,13 +67,9 @@ impl TcpCrowd {
         }
         let members = Arc::new(Mutex::new(lines.iter().map(|line| line.member.clone()).collect()));
         let echoes = Arc::new(Mutex::new(Vec::with_capacity(1 << 16)));
-        let stop = Arc::new(AtomicBool::new(false));
-        let (sink, moments, end) = (members.clone(), echoes.clone(), stop.clone());
-        let thread = thread::Builder::new()
-            .name("tcp-crowd".into())
-            .spawn(move || run(lines, interval, &sink, &moments, &end))
-            .map_err(LabError::io("start the crowd's thread"))?;
-        Ok(Self { members, echoes, stop, thread: Some(thread) })
+        let (sink, moments) = (members.clone(), echoes.clone());
+        let work = move |stop: &AtomicBool| run(lines, interval, &sink, &moments, stop);
+        Ok(Self { members, echoes, _thread: Background::start("tcp-crowd", work)? })
     }
 
     /// All connections as they are now.
@@ -88,28 +84,12 @@ impl TcpCrowd {
 
     /// Waits until all have echoed something since a moment, or time is up; how many have.
     pub fn wait_alive_since(&self, moment: Instant, limit: Duration) -> usize {
-        let deadline = Instant::now() + limit;
-        loop {
-            let alive = self.alive_since(moment);
-            if alive == self.members().len() || Instant::now() >= deadline {
-                return alive;
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
+        wait_all(self.members().len(), limit, || self.alive_since(moment))
     }
 
     /// The moments at which records came back, of all connections together.
     pub fn echoes(&self) -> Vec<Instant> {
         self.echoes.lock().map(|echoes| echoes.clone()).unwrap_or_default()
-    }
-}
-
-impl Drop for TcpCrowd {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 
@@ -252,8 +232,7 @@ fn run(
 #[derive(Debug)]
 pub struct UdpCrowd {
     sessions: Vec<Arc<UdpMember>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<thread::JoinHandle<()>>,
+    _thread: Background,
 }
 
 #[derive(Debug)]
@@ -279,26 +258,22 @@ impl UdpCrowd {
                 sessions.push(Arc::new(UdpMember { client, server, to, last_ms: AtomicU64::new(0) }));
             }
         }
-        let stop = Arc::new(AtomicBool::new(false));
-        let (all, end) = (sessions.clone(), stop.clone());
-        let thread = thread::Builder::new()
-            .name("udp-crowd".into())
-            .spawn(move || {
-                while !end.load(Ordering::Relaxed) {
-                    for member in &all {
-                        let _ = member.server.send_to(b"still there", member.to);
-                    }
-                    thread::sleep(interval);
-                    let mut buffer = [0; 64];
-                    for member in &all {
-                        while member.client.recv(&mut buffer).is_ok() {
-                            member.last_ms.store(now_ms(), Ordering::Relaxed);
-                        }
+        let all = sessions.clone();
+        let thread = Background::start("udp-crowd", move |stop| {
+            while !stop.load(Ordering::Relaxed) {
+                for member in &all {
+                    let _ = member.server.send_to(b"still there", member.to);
+                }
+                thread::sleep(interval);
+                let mut buffer = [0; 64];
+                for member in &all {
+                    while member.client.recv(&mut buffer).is_ok() {
+                        member.last_ms.store(now_ms(), Ordering::Relaxed);
                     }
                 }
-            })
-            .map_err(LabError::io("start the crowd's thread"))?;
-        Ok(Self { sessions, stop, thread: Some(thread) })
+            }
+        })?;
+        Ok(Self { sessions, _thread: thread })
     }
 
     /// How many sessions there are.
@@ -319,23 +294,19 @@ impl UdpCrowd {
 
     /// Waits until something came over all of them since a moment, or time is up; over how many it did.
     pub fn wait_alive_since(&self, moment: Instant, limit: Duration) -> usize {
-        let deadline = Instant::now() + limit;
-        loop {
-            let alive = self.alive_since(moment);
-            if alive == self.len() || Instant::now() >= deadline {
-                return alive;
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
+        wait_all(self.len(), limit, || self.alive_since(moment))
     }
 }
 
-impl Drop for UdpCrowd {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+/// Waits until all are alive, or time is up; how many are.
+fn wait_all(all: usize, limit: Duration, alive: impl Fn() -> usize) -> usize {
+    let deadline = Instant::now() + limit;
+    loop {
+        let alive = alive();
+        if alive == all || Instant::now() >= deadline {
+            return alive;
         }
+        thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -5,11 +5,7 @@ use std::{
     fs::File,
     io::{ErrorKind, Read, Write},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
+    sync::{Arc, Mutex, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -20,6 +16,7 @@ use rustix::{
 };
 
 use crate::{
+    background::Background,
     error::{LabError, Result},
     netns,
     topology::Host,
@@ -156,8 +153,7 @@ impl SeenFrame {
 #[derive(Debug)]
 pub struct FrameTap {
     seen: Arc<Mutex<Vec<SeenFrame>>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<thread::JoinHandle<()>>,
+    _thread: Background,
 }
 
 impl FrameTap {
@@ -168,11 +164,11 @@ impl FrameTap {
         mut which: impl FnMut(&SeenFrame) -> bool + Send + 'static,
     ) -> Result<Self> {
         let port = FramePort::open(host, interface)?;
-        let (seen, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let (sink, end) = (seen.clone(), stop.clone());
-        let thread = thread::spawn(move || {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sink = seen.clone();
+        let thread = Background::start("frame-tap", move |stop| {
             let mut buffer = vec![0; FRAME_MAX];
-            while !end.load(Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 port.wait(Duration::from_millis(50));
                 while let Some(length) = port.receive(&mut buffer) {
                     let frame = SeenFrame { at: Instant::now(), bytes: buffer[..length].to_vec() };
@@ -183,8 +179,8 @@ impl FrameTap {
                     }
                 }
             }
-        });
-        Ok(Self { seen, stop, thread: Some(thread) })
+        })?;
+        Ok(Self { seen, _thread: thread })
     }
 
     /// The frames kept so far that another question says yes to.
@@ -204,15 +200,6 @@ impl FrameTap {
     pub fn clear(&self) {
         if let Ok(mut seen) = self.seen.lock() {
             seen.clear();
-        }
-    }
-}
-
-impl Drop for FrameTap {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
         }
     }
 }

@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod background;
 pub mod baseline;
 pub mod checksum;
 pub mod config;

@@ -237,6 +237,12 @@ pub(crate) fn plug(node: Host, plugged: bool) -> Result<()> {
     batch(Host::Switch, &lines.collect::<String>())
 }
 
+/// Has the kernel of a node carry frames from data port to data port, with nothing in between.
+pub(crate) fn bridge(node: Host) -> Result<()> {
+    let ports = LINKS.map(|link| format!("link set {} master br0\n", link.node_interface)).concat();
+    batch(node, &format!("link add br0 type bridge\nlink set br0 up\n{ports}"))
+}
+
 /// Lines for `ip -batch` in a host's namespace.
 pub(crate) fn batch(host: Host, lines: &str) -> Result<()> {
     check_with_input(Command::new("ip").args(["-n", host.namespace(), "-batch", "-"]), lines, SHORT).map(drop)

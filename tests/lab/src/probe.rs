@@ -4,24 +4,18 @@
 
 use std::{
     net::{IpAddr, SocketAddr, TcpStream},
-    os::fd::OwnedFd,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, atomic::Ordering},
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, recv, sendto, socket_with,
-    sockopt::{Timeout, set_socket_recv_buffer_size, set_socket_timeout},
-};
+use rustix::net::{RecvFlags, SendFlags, ipproto, recv, sendto, sockopt::set_socket_recv_buffer_size};
 
 use crate::{
+    background::Background,
     checksum,
     error::{LabError, Result},
-    netns,
+    netns, raw,
     topology::{Family, Host},
 };
 
@@ -132,41 +126,29 @@ pub fn send_segment_to(from: Host, destination: IpAddr, segment: &Segment) -> Re
         return Err(LabError::Unsupported(format!("{} sends no segments", from.name())));
     };
     let bytes = segment.to_bytes(source, destination);
-    let socket = raw_socket(from, family)?;
+    let socket = raw::socket(from, family, ipproto::TCP)?;
     sendto(&socket, &bytes, SendFlags::empty(), &SocketAddr::new(destination, 0))
         .map_err(LabError::errno("send a raw segment"))?;
     Ok(())
-}
-
-fn raw_socket(host: Host, family: Family) -> Result<OwnedFd> {
-    let domain = match family {
-        Family::V4 => AddressFamily::INET,
-        Family::V6 => AddressFamily::INET6,
-    };
-    netns::within(host, || socket_with(domain, SocketType::RAW, SocketFlags::CLOEXEC, Some(ipproto::TCP)))?
-        .map_err(LabError::errno("open a raw socket"))
 }
 
 /// Watches every TCP segment that reaches a host's IP layer.
 #[derive(Debug)]
 pub struct TcpTap {
     seen: Arc<Mutex<Vec<Segment>>>,
-    stop: Arc<AtomicBool>,
-    thread: Option<thread::JoinHandle<()>>,
+    _thread: Background,
 }
 
 impl TcpTap {
     /// Begins to watch.
     pub fn start(host: Host, family: Family) -> Result<Self> {
-        let socket = raw_socket(host, family)?;
-        set_socket_timeout(&socket, Timeout::Recv, Some(Duration::from_millis(50)))
-            .map_err(LabError::errno("set a timeout"))?;
+        let socket = raw::socket(host, family, ipproto::TCP)?;
         set_socket_recv_buffer_size(&socket, 4 << 20).map_err(LabError::errno("set a buffer size"))?;
-        let (seen, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let (sink, end) = (seen.clone(), stop.clone());
-        let thread = thread::spawn(move || {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sink = seen.clone();
+        let thread = Background::start("tcp-tap", move |stop| {
             let mut buffer = vec![0; 65_536];
-            while !end.load(Ordering::Relaxed) {
+            while !stop.load(Ordering::Relaxed) {
                 let Ok((length, _)) = recv(&socket, &mut buffer[..], RecvFlags::empty()) else { continue };
                 // IPv4 raw sockets show the IP header, IPv6 ones do not.
                 let header = if family == Family::V4 { usize::from(buffer[0] & 15) * 4 } else { 0 };
@@ -175,8 +157,8 @@ impl TcpTap {
                     seen.push(segment);
                 }
             }
-        });
-        Ok(Self { seen, stop, thread: Some(thread) })
+        })?;
+        Ok(Self { seen, _thread: thread })
     }
 
     /// The segments seen so far that a question says yes to.
@@ -201,15 +183,6 @@ impl TcpTap {
                 return found;
             }
             thread::sleep(Duration::from_millis(10));
-        }
-    }
-}
-
-impl Drop for TcpTap {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
         }
     }
 }

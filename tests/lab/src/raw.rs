@@ -36,6 +36,7 @@ pub struct RawTalk {
 impl RawTalk {
     /// Opens both ends.
     pub fn open(family: Family, protocol: u8) -> Result<Self> {
+        let protocol = NonZeroU32::new(protocol.into()).map(Protocol::from_raw);
         let end = |host| open(host, family, protocol);
         Ok(Self { client: end(Host::Client)?, server: end(Host::Server)?, family })
     }
@@ -51,12 +52,16 @@ impl RawTalk {
     }
 }
 
-fn open(host: Host, family: Family, protocol: u8) -> Result<OwnedFd> {
+/// A raw socket of a host for a protocol, which waits for packets only so long that its reader can look up.
+pub(crate) fn socket(host: Host, family: Family, protocol: Protocol) -> Result<OwnedFd> {
+    open(host, family, Some(protocol))
+}
+
+fn open(host: Host, family: Family, protocol: Option<Protocol>) -> Result<OwnedFd> {
     let domain = match family {
         Family::V4 => AddressFamily::INET,
         Family::V6 => AddressFamily::INET6,
     };
-    let protocol = NonZeroU32::new(protocol.into()).map(Protocol::from_raw);
     let socket =
         netns::within(host, || socket_with(domain, SocketType::RAW, SocketFlags::CLOEXEC, protocol))?
             .map_err(LabError::errno("open a raw socket"))?;

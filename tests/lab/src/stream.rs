@@ -16,16 +16,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::net::{
-    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, recv, sendto,
-    socket_with,
-    sockopt::{Timeout, set_socket_recv_buffer_size_force, set_socket_timeout},
-};
+use rustix::net::{RecvFlags, SendFlags, ipproto, recv, sendto, sockopt::set_socket_recv_buffer_size_force};
 
 use crate::{
     checksum,
     error::{LabError, Result},
-    netns,
+    exec, netns, raw,
     topology::{Family, Host},
 };
 
@@ -107,6 +103,11 @@ impl Track {
     /// The latest arrival.
     pub fn last(&self) -> Option<Arrival> {
         self.arrivals.lock().ok().and_then(|arrivals| arrivals.last().copied())
+    }
+
+    /// Whether one arrived after a moment.
+    pub fn alive_since(&self, moment: Instant) -> bool {
+        self.last().is_some_and(|last| last.at > moment)
     }
 
     fn arrived(&self, seq: u64) {
@@ -249,6 +250,13 @@ impl Streams {
         self.tracks.iter().find(|track| track.kind == kind).map(Arc::as_ref)
     }
 
+    /// Waits until all of them go on after a moment.
+    pub fn wait_alive_since(&self, moment: Instant, limit: Duration) -> Result<()> {
+        exec::wait_for("streams to go on", limit, || {
+            self.tracks.iter().all(|track| track.alive_since(moment)).then_some(())
+        })
+    }
+
     /// Stops sending, waits for what is under way, and tells what of each stream never arrived.
     pub fn finish(&self) -> Vec<(StreamKind, Vec<u64>)> {
         self.pause.store(true, Ordering::SeqCst);
@@ -346,16 +354,8 @@ pub(crate) fn udp_session(family: Family, port: u16) -> Result<(UdpSocket, Socke
 }
 
 fn icmp_socket(family: Family) -> Result<OwnedFd> {
-    let (domain, protocol): (_, Protocol) = match family {
-        Family::V4 => (AddressFamily::INET, ipproto::ICMP),
-        Family::V6 => (AddressFamily::INET6, ipproto::ICMPV6),
-    };
-    let socket = netns::within(Host::Client, || {
-        socket_with(domain, SocketType::RAW, SocketFlags::CLOEXEC, Some(protocol))
-    })?
-    .map_err(LabError::errno("open a raw socket for ICMP"))?;
-    set_socket_timeout(&socket, Timeout::Recv, Some(Duration::from_millis(50)))
-        .map_err(LabError::errno("set a timeout"))?;
+    let protocol = if family == Family::V4 { ipproto::ICMP } else { ipproto::ICMPV6 };
+    let socket = raw::socket(Host::Client, family, protocol)?;
     let _ = set_socket_recv_buffer_size_force(&socket, 4 << 20);
     Ok(socket)
 }

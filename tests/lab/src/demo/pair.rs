@@ -136,12 +136,12 @@ impl Traffic {
 
     fn icmp_alive_since(&self, moment: Instant) -> usize {
         let pings = self.streams.tracks().iter().filter(|track| matches!(track.kind(), StreamKind::Icmp(_)));
-        pings.filter(|track| track.last().is_some_and(|last| last.at > moment)).count()
+        pings.filter(|track| track.alive_since(moment)).count()
     }
 
     fn udp_streams_alive_since(&self, moment: Instant) -> usize {
         let udp = self.streams.tracks().iter().filter(|track| matches!(track.kind(), StreamKind::Udp(_)));
-        udp.filter(|track| track.last().is_some_and(|last| last.at > moment)).count()
+        udp.filter(|track| track.alive_since(moment)).count()
     }
 
     fn alive_since(&self, moment: Instant) -> Alive {
@@ -290,7 +290,7 @@ fn judge(traffic: &Traffic, kill: &Kill, before: &Alive, after: &Alive) -> Vec<L
             &format!("gap of {}", track.kind().name()),
             "the stream goes on",
             format!("{:.1} ms", silence.length.as_secs_f64() * 1000.0),
-            track.last().is_some_and(|last| last.at > now - Duration::from_millis(500)),
+            track.alive_since(now - Duration::from_millis(500)),
         ));
     }
     let mut tcp = survival("TCP after the kill", before.tcp, after.tcp);

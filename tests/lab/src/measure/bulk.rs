@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{FILL_PER_SECOND, Figure, Figures, Setting};
+use super::{FILL_PER_SECOND, Figure, Figures, Setting, ms};
 use crate::{
     control::Control,
     demo::pair::wait_pair,
@@ -131,8 +131,8 @@ fn bulk_sync(lab: &mut Lab, streams: &Streams, faults: &mut Vec<String>) -> Resu
         lost += missing;
     }
     Ok(Sample {
-        ready_ms: (ready - started).as_secs_f64() * 1000.0,
-        transfer_ms: heard.map_or(f64::NAN, |heard| (ready - heard).as_secs_f64() * 1000.0),
+        ready_ms: ms(ready - started),
+        transfer_ms: heard.map_or(f64::NAN, |heard| ms(ready - heard)),
         own_word_ms: own_word(&a, "last_bulk"),
         bytes: (sent_on_sync(Host::A)? - bytes) as f64,
         lost: lost as f64,
@@ -170,7 +170,7 @@ fn repair_after_cut(generator: &Generator, nodes: (&Control, &Control), have: u3
         (of_a.in_sync && of_a.unprotected == 0 && of_b.sessions >= wanted).then(Instant::now)
     })?;
     Ok(Sample {
-        ready_ms: (ready - mended).as_secs_f64() * 1000.0,
+        ready_ms: ms(ready - mended),
         transfer_ms: f64::NAN,
         own_word_ms: own_word(nodes.0, "last_repair"),
         bytes: (sent_on_sync(Host::A)? - bytes) as f64,

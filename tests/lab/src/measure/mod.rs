@@ -6,6 +6,8 @@ pub mod compare;
 pub mod takeover;
 pub mod wire;
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::{guard::LabOptions, pair::PairSettings, report::table};
@@ -34,13 +36,13 @@ impl Figure {
     /// Of all runs; `None` without any.
     pub fn of(name: impl Into<String>, unit: &'static str, mut values: Vec<f64>) -> Option<Self> {
         values.retain(|value| value.is_finite());
-        values.sort_by(f64::total_cmp);
+        let middle = median(&mut values)?;
         let rounded = |value: f64| (value * 100.0).round() / 100.0;
         Some(Self {
             name: name.into(),
             unit,
             min: rounded(*values.first()?),
-            median: rounded(values[values.len() / 2]),
+            median: rounded(middle),
             max: rounded(*values.last()?),
             runs: values.len(),
             must: String::new(),
@@ -53,6 +55,19 @@ impl Figure {
         self.must = must.into();
         self
     }
+}
+
+/// The middle of what was measured, which it sorts; between the two in the middle where there are two.
+pub(crate) fn median(values: &mut [f64]) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let upper = *values.get(values.len() / 2)?;
+    let lower = *values.get((values.len() - 1) / 2)?;
+    Some(lower.midpoint(upper))
+}
+
+/// A time in milliseconds.
+pub(crate) fn ms(span: Duration) -> f64 {
+    span.as_secs_f64() * 1000.0
 }
 
 /// A measurement's result.
@@ -127,6 +142,7 @@ mod tests {
         let figure = Figure::of("gap", "ms", vec![3.0, 1.0, f64::NAN, 2.0]).unwrap().must("under 4");
         assert_eq!((figure.min, figure.median, figure.max, figure.runs), (1.0, 2.0, 3.0, 3));
         assert_eq!(Figure::of("none", "ms", vec![f64::NAN]), None);
+        assert_eq!(Figure::of("even", "ms", vec![9.0, 1.0, 2.0, 4.0]).map(|figure| figure.median), Some(3.0));
         let figures = Figures { title: "t".into(), figures: vec![figure], faults: vec!["broken".into()] };
         assert!(figures.table().contains("under 4") && figures.table().ends_with("FAULT: broken"));
         let json: serde_json::Value = serde_json::from_str(&figures.to_json()).unwrap();

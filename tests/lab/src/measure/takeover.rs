@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{FILL_PER_SECOND, Figure, Figures, Setting};
+use super::{FILL_PER_SECOND, Figure, Figures, Setting, ms};
 use crate::{
     demo::pair::{kill_active, switchover, wait_pair},
     error::Result,
@@ -51,29 +51,21 @@ pub fn takeover(setting: &Setting, runs: u32) -> Result<Figures> {
         let interval_us = u64::from(setting.pair.interval_ms) * 1000;
         thread::sleep(Duration::from_micros((interval_us * u64::from(run) * 618 / 1000) % interval_us));
         let kill = kill_active(&mut bed.lab, active)?;
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let flows = |streams: &Streams| {
-            streams
-                .tracks()
-                .iter()
-                .all(|track| track.last().is_some_and(|last| last.at > kill.at + Duration::from_millis(50)))
-        };
-        while !flows(&bed.streams) && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(10));
-        }
+        // Whichever does not is a fault below.
+        let _ = bed.streams.wait_alive_since(kill.at + Duration::from_millis(50), Duration::from_secs(10));
         thread::sleep(SETTLE);
         let now = Instant::now();
         let mut words = String::new();
         for (kind, gaps) in &mut gaps {
             let Some(track) = bed.streams.track(*kind) else { continue };
-            let gap = track.longest_silence(kill.at, now).length.as_secs_f64() * 1000.0;
+            let gap = ms(track.longest_silence(kill.at, now).length);
             gaps.push(gap);
             words += &format!("{} {gap:.1} ms  ", kind.name());
             if track.last().is_none_or(|last| last.at + SETTLE < now) {
                 faults.push(format!("run {run}: {} did not go on", kind.name()));
             }
         }
-        detection.push(kill.detected.map_or(f64::NAN, |after| after.as_secs_f64() * 1000.0));
+        detection.push(kill.detected.map_or(f64::NAN, ms));
         eprintln!("lab: run {run} of {runs}: {words}");
         bed.lab.node_at(active)?.stop();
         bed.lab.start(active)?;
@@ -108,7 +100,7 @@ pub fn switchovers(setting: &Setting, runs: u32) -> Result<Figures> {
         let first: Vec<u64> = bed.streams.tracks().iter().map(|track| track.sent()).collect();
         let asked = Instant::now();
         switchover(&mut bed.lab, active)?;
-        took.push(asked.elapsed().as_secs_f64() * 1000.0);
+        took.push(ms(asked.elapsed()));
         thread::sleep(SETTLE);
         let last: Vec<u64> = bed.streams.tracks().iter().map(|track| track.sent()).collect();
         thread::sleep(Duration::from_millis(200));
@@ -121,7 +113,7 @@ pub fn switchovers(setting: &Setting, runs: u32) -> Result<Figures> {
             }
             missing += gone.len();
             let length = track.longest_silence(asked, asked + SETTLE).length;
-            longest = longest.max(length.as_secs_f64() * 1000.0);
+            longest = longest.max(ms(length));
         }
         eprintln!("lab: run {run} of {runs}: {missing} lost, longest silence {longest:.1} ms");
         lost.push(missing as f64);

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::json;
 
-use super::{Figure, Figures, Setting};
+use super::{Figure, Figures, Setting, ms};
 use crate::{
     control::Control,
     demo::{ECHO_PORT, HTTP_PORT, pair::wait_pair},
@@ -148,7 +148,7 @@ fn latencies(standby: &Control, runs: u32) -> Result<Vec<f64>> {
             let answer = standby.request(question.clone())?;
             seen = answer["total"].as_u64() == Some(1);
         }
-        all.push(if seen { established.elapsed().as_secs_f64() * 1000.0 } else { f64::NAN });
+        all.push(if seen { ms(established.elapsed()) } else { f64::NAN });
         drop(open);
         thread::sleep(Duration::from_millis(5));
     }

@@ -14,8 +14,8 @@ use crate::{
     crowd::{Member, TcpCrowd},
     echo::EchoServer,
     error::Result,
-    exec,
     generator::Generator,
+    measure::ms,
     stream::{StreamKind, Streams},
     topology::{Family, Host},
 };
@@ -54,10 +54,6 @@ pub(super) fn run(subject: &mut dyn Subject, runs: u32, wire: Option<&Wire>, row
         row.add(figures::COMMIT, "ms", vec![ms(commit)]);
     }
     Ok(())
-}
-
-fn ms(span: Duration) -> f64 {
-    span.as_secs_f64() * 1000.0
 }
 
 /// What making a standby complete took, in milliseconds; no number, but a fault, if it never was.
@@ -162,11 +158,7 @@ impl Deaths {
         // A death knows no heartbeat's phase; what was done last in step with them would else decide.
         thread::sleep(Duration::from_micros(u64::from(run) * 61_800 % 100_000));
         let killed = subject.kill(active)?;
-        let go_on = exec::wait_for("streams after the death", LONG, || {
-            let after = killed + Duration::from_millis(50);
-            let flows = streams.tracks().iter().all(|track| track.last().is_some_and(|last| last.at > after));
-            flows.then_some(())
-        });
+        let go_on = streams.wait_alive_since(killed + Duration::from_millis(50), LONG);
         if let Err(error) = go_on {
             row.faults.push(format!("death {run}: {error}"));
         }

@@ -78,11 +78,7 @@ pub(super) fn measure(subject: &mut dyn Subject, generator: &Generator, sessions
 /// The same over a bare bridge: what everything but the node costs.
 pub(super) fn wire(sessions: u32, patience: Duration) -> Result<Rates> {
     let lab = Lab::up(&LabOptions { nodes: 2, patience, ..LabOptions::default() }.without_daemon())?;
-    let mut lines = String::from("link add br0 type bridge\nlink set br0 up\n");
-    for network in Network::BOTH {
-        lines += &format!("link set {} master br0\n", network.link().node_interface);
-    }
-    netns::batch(Host::A, &lines)?;
+    netns::bridge(Host::A)?;
     let generator = Generator::new(Family::V4, sessions)?;
     let frames = Frames::new(&generator, sessions, &mac(Network::Wan.link().host_mac));
     let rates = run(&frames)?;
