@@ -65,6 +65,9 @@ pub fn takeover(setting: &Setting, runs: u32) -> Result<Figures> {
                 faults.push(format!("run {run}: {} did not go on", kind.name()));
             }
         }
+        if kill.detected.is_none() {
+            faults.push(format!("run {run}: node {} never said that it is active", kill.successor.name()));
+        }
         detection.push(kill.detected.map_or(f64::NAN, ms));
         eprintln!("lab: run {run} of {runs}: {words}");
         bed.lab.node_at(active)?.stop();

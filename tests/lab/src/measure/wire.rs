@@ -55,6 +55,11 @@ pub fn run(setting: &Setting, runs: u32) -> Result<Figures> {
         Ok(open)
     })?;
     let mut latencies = latencies(&b, runs)?;
+    let unseen = latencies.iter().filter(|latency| latency.is_nan()).count();
+    if unseen > 0 {
+        faults.push(format!("{unseen} of {} connections never became usable on b", latencies.len()));
+    }
+    latencies.retain(|latency| !latency.is_nan());
     latencies.sort_by(f64::total_cmp);
     let at = |share: f64| latencies.get((latencies.len() as f64 * share) as usize).copied();
     let figures = [
