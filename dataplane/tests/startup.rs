@@ -102,7 +102,7 @@ action = "allow"
     fn start(&self) -> Daemon {
         let mut daemon = Daemon(self.command().spawn().unwrap());
         let end = Instant::now() + LIMIT;
-        while UnixStream::connect(self.socket()).is_err() {
+        while self.answer("status").is_none() {
             if let Some(status) = daemon.0.try_wait().unwrap() {
                 let mut text = String::new();
                 daemon.0.stderr.take().unwrap().read_to_string(&mut text).unwrap();
@@ -111,18 +111,22 @@ action = "allow"
             assert!(Instant::now() < end, "not ready");
             std::thread::sleep(Duration::from_millis(5));
         }
-        self.ask("status");
         daemon
     }
 
     fn ask(&self, command: &str) -> Value {
-        let mut stream = UnixStream::connect(self.socket()).unwrap();
+        self.answer(command).unwrap()
+    }
+
+    /// Nothing while nobody answers: a daemon that starts again hangs up in between.
+    fn answer(&self, command: &str) -> Option<Value> {
+        let mut stream = UnixStream::connect(self.socket()).ok()?;
         stream.set_read_timeout(Some(LIMIT)).unwrap();
-        stream.write_all(format!("{{\"v\":1,\"cmd\":\"{command}\"}}\n").as_bytes()).unwrap();
+        stream.write_all(format!("{{\"v\":1,\"cmd\":\"{command}\"}}\n").as_bytes()).ok()?;
         let mut line = String::new();
-        BufReader::new(stream).read_line(&mut line).unwrap();
+        BufReader::new(stream).read_line(&mut line).ok().filter(|length| *length > 0)?;
         let mut answer: Value = serde_json::from_str(&line).unwrap();
-        answer["data"].take()
+        Some(answer["data"].take())
     }
 }
 
@@ -284,6 +288,26 @@ fn each_failure_to_start_says_what_where_and_what_to_do() {
         assert!(text.contains(message), "wanted {message:?} in:\n{text}");
         assert!(!place.socket().exists(), "{message}");
     }
+}
+
+/// Somebody else takes the pages between the look and the start: here the EAL asks for more than there are.
+#[test]
+fn huge_pages_that_are_gone_when_the_eal_wants_them_are_missed_and_not_fatal() {
+    let pages: u64 = fs::read_to_string("/proc/sys/vm/nr_hugepages").unwrap().trim().parse().unwrap();
+    let place = Place::new("pages");
+    let too_much = format!("[eal]\nargs = [\"-m\", \"{}\"]", (pages * 2).max(64) + 512);
+    place.write(&place.config().replace("\"never\"", "\"auto\"").replace("[eal]", &too_much));
+    let mut daemon = place.start();
+    let status = place.ask("status");
+    assert_eq!(&status["eal"]["huge_pages"], false);
+    assert!(status["warnings"].to_string().contains("DPDK uses ordinary pages"), "{}", status["warnings"]);
+    daemon.signal(rustix::process::Signal::TERM);
+    assert_eq!(daemon.wait(), 0);
+    let mut log = String::new();
+    daemon.0.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    // With fewer free pages than it asks for by its configuration it does not even try.
+    assert!(log.contains("second-try") || log.contains("MB are available"), "{log}");
+    assert!(!place.socket().exists());
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod cpu;
 pub(crate) mod pair;
 pub(crate) mod ports;
 mod random;
+mod second_try;
 
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, HugePages, PairSettings};
@@ -132,14 +133,21 @@ pub fn run(path: &Path, config: Config, ruleset: Ruleset) -> Result<(), LaunchEr
     // Another daemon that starts now looks again when this one has what it takes.
     let turn = (config.eal.huge_pages != HugePages::Never).then(PageTurn::wait);
     let region = memory::map(bytes, config.eal.huge_pages)?;
-    let eal = start_eal(&config)?;
+    let second_try = second_try::warning();
+    let eal = match start_eal(&config, second_try.is_some()) {
+        Err(error) if second_try::may_help(&error, config.eal.huge_pages) => {
+            drop(socket);
+            return Err(second_try::begin_anew(error));
+        }
+        started => started?,
+    };
     drop(turn);
     let mut facts = Facts {
         started,
         page_bytes: region.page_bytes,
         table_bytes: bytes as u64,
         eal_huge_pages: eal.huge_pages(),
-        warnings: region.warning.into_iter().collect(),
+        warnings: region.warning.into_iter().chain(second_try).collect(),
     };
     facts.warnings.extend(eal.warnings().iter().cloned());
     let pool = make_pool(eal, &config)?;
@@ -189,8 +197,9 @@ fn finish(core: Core, ended: Result<Ended, LaunchError>) -> Result<(), LaunchErr
     }
 }
 
-fn start_eal(config: &Config) -> Result<Eal, LaunchError> {
+fn start_eal(config: &Config, ordinary_pages: bool) -> Result<Eal, LaunchError> {
     let huge_pages = match config.eal.huge_pages {
+        HugePages::Auto if ordinary_pages => dpdk::HugePages::Never,
         HugePages::Auto => dpdk::HugePages::Auto,
         HugePages::Require => dpdk::HugePages::Require,
         HugePages::Never => dpdk::HugePages::Never,
