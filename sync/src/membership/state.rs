@@ -383,6 +383,11 @@ impl State {
         let age = beat.echo_age(self.incarnation, now);
         let dead = self.config.dead();
         let Some(path) = self.paths.get_mut(usize::from(path.0)) else { return };
+        // The first one on a path is answered at once: the partner needs its echo. Only the first, or two
+        // paths that work one way only would have the nodes answer each other for ever.
+        if path.echo().incarnation != beat.said.incarnation {
+            self.said = None;
+        }
         if !path.heard(beat.said, age, dead, now) {
             return;
         }

@@ -293,6 +293,8 @@ impl Pair {
             self.partner_report = Some(heard.report);
         }
         self.feed(Event::Heard { path, beat: heard.beat, differs }, now, host);
+        // What the stream sent right behind it may be the next datagram.
+        self.direct_stream(now);
         Ok(())
     }
 

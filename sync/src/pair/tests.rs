@@ -92,6 +92,8 @@ struct Node {
     difference: Option<Difference>,
     verified: Vec<stream::Event>,
     description: Description,
+    /// Lives of the partner that proved themselves.
+    confirmed: u32,
 }
 
 impl Host for Node {
@@ -116,6 +118,7 @@ impl Host for Node {
             Order::Attract => self.attracted += 1,
             Order::Notice(notice) => self.notices.push(notice),
             Order::Stream(event @ stream::Event::Verified { asked: true, .. }) => self.verified.push(event),
+            Order::Keys(keys::Event::PeerConfirmed { .. }) => self.confirmed += 1,
             Order::PathSize { size, expected, .. } => self.narrow = Some((size, expected)),
             _ => {}
         }
@@ -140,6 +143,10 @@ struct World {
     /// Which datagrams pass, by path and size.
     passes: fn(PathId, usize) -> bool,
     alive: [bool; 2],
+    /// Steps between two turns of each node; what arrives meanwhile waits.
+    every: [u64; 2],
+    steps: u64,
+    waiting: [VecDeque<(PathId, Vec<u8>)>; 2],
 }
 
 impl World {
@@ -177,14 +184,27 @@ impl World {
             let entropy = Box::new(Seed(me * 100));
             (Pair::new(config, identity, Timing::default(), entropy, 16, Micros(1)), Node::default())
         });
-        Self { pairs: pairs.collect(), now: Micros(1), passes: |_, _| true, alive: [true; 2] }
+        Self {
+            pairs: pairs.collect(),
+            now: Micros(1),
+            passes: |_, _| true,
+            alive: [true; 2],
+            every: [1; 2],
+            steps: 0,
+            waiting: Default::default(),
+        }
     }
 
     fn run(&mut self, for_ms: u64) {
         let end = self.now.after(Micros::from_millis(for_ms));
         while self.now < end {
             self.now = self.now.after(Micros(500));
-            for me in (0..2).filter(|me| self.alive[*me]) {
+            self.steps += 1;
+            for me in 0..2 {
+                if !self.alive[me] || !self.steps.is_multiple_of(self.every[me]) {
+                    continue;
+                }
+                self.hand_in(me);
                 let (pair, node) = &mut self.pairs[me];
                 while let Some(report) = node.reports.pop_front() {
                     pair.report(report, self.now, node);
@@ -196,13 +216,20 @@ impl World {
                 if !self.alive[me] || !self.alive[1 - me] {
                     continue;
                 }
-                let (pair, node) = &mut self.pairs[1 - me];
-                for (path, mut datagram) in sent {
-                    if (self.passes)(path, datagram.len()) {
-                        let _ = pair.handle(self.now, path, &mut datagram, node);
-                    }
+                let passing =
+                    sent.into_iter().filter(|(path, datagram)| (self.passes)(*path, datagram.len()));
+                self.waiting[1 - me].extend(passing);
+                if self.every[1 - me] == 1 {
+                    self.hand_in(1 - me);
                 }
             }
+        }
+    }
+
+    fn hand_in(&mut self, me: usize) {
+        let (pair, node) = &mut self.pairs[me];
+        for (path, mut datagram) in self.waiting[me].drain(..) {
+            let _ = pair.handle(self.now, path, &mut datagram, node);
         }
     }
 
@@ -228,6 +255,31 @@ fn two_nodes_become_a_pair_and_the_standby_is_complete() {
     assert_eq!(status.paths.iter().map(|path| path.in_use).collect::<Vec<_>>(), [true, false]);
     assert!(world.pairs[0].1.attracted > 0);
     assert_eq!(world.pairs[1].1.attracted, 0);
+}
+
+#[test]
+fn b_21_a_partner_that_starts_is_heard_and_complete_within_a_few_turns() {
+    // Also if what follows a heartbeat comes together with it, because a node sleeps between its turns.
+    for (late, every) in (1..=20).flat_map(|nap| [0, 1].map(|late| (late, nap))) {
+        let mut world = World::with_paths(vec![true, true]);
+        world.alive[late] = false;
+        world.run(6_000);
+        assert_eq!(world.roles()[1 - late], Role::Active);
+        world.alive[late] = true;
+        world.every[late] = every;
+        let limit = world.now.after(Micros::from_secs(2));
+        while world.pairs.iter().any(|(_, node)| node.confirmed == 0) && world.now < limit {
+            world.run(1);
+        }
+        let confirmed = world.now;
+        while world.pairs[late].0.state().mirror() != Mirror::Complete && world.now < limit {
+            world.run(1);
+        }
+        let took = world.now.since(confirmed);
+        let counters = [1 - late, late].map(|me| world.pairs[me].0.stream().status(world.now).counters);
+        assert_eq!((counters[0].timeouts, counters[1].refused_other_term), (0, 0), "{late}, every {every}");
+        assert!(took.0 < 10_000 + 8 * 500 * every, "{late}, every {every}: {took:?}");
+    }
 }
 
 #[test]

@@ -591,3 +591,34 @@ fn n_12_a_lost_sync_path_of_a_partner_that_leaves_is_maintenance() {
         assert!(told(&pair, A, Notice::SyncLost(loss)), "{loss:?}");
     }
 }
+
+#[test]
+fn a_partner_that_proved_itself_is_heard_after_a_round_trip_and_not_after_an_interval() {
+    let mut pair = Pair::at_work();
+    pair.kill(B);
+    pair.run(1_000);
+    assert!(pair.state(A).partner().is_none());
+    pair.clear();
+    pair.start(B);
+    pair.run(2);
+    assert!([A, B].iter().all(|node| pair.state(*node).partner().is_some()), "{:?}", pair.roles());
+    assert_eq!(pair.roles(), (Role::Active, Role::Syncing));
+    // One more for each path, not an answer for each answer.
+    assert!([A, B].iter().all(|node| pair.did(*node, &Effect::SendBeats) <= 6));
+}
+
+#[test]
+fn paths_that_work_one_way_only_are_no_reason_for_more_heartbeats() {
+    let mut pair = Pair::at_work();
+    pair.kill(B);
+    pair.cut = [[true, false], [false, true]];
+    pair.run(1_000);
+    pair.start(B);
+    pair.run(100);
+    pair.clear();
+    pair.run(1_000);
+    for node in [A, B] {
+        let beats = pair.did(node, &Effect::SendBeats);
+        assert!((9..=12).contains(&beats), "{beats}");
+    }
+}

@@ -43,8 +43,8 @@ impl Kept {
     /// # Errors
     /// If the session should not be there.
     pub fn see(&mut self, node: usize, at: u64, logged: &Logged) -> Verdict {
-        if logged.change == Change::Adopted {
-            // It began at the other node.
+        if matches!(logged.change, Change::Adopted | Change::Mirrored) {
+            // It began at the other node, whatever this one had of its own between the same ports.
             self.opened[node].remove(&logged.session.key);
         }
         if logged.change != Change::Mirrored {
