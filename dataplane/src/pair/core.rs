@@ -25,8 +25,11 @@ use sync::ids::{Micros, PathId, Term};
 use sync::membership::{Fitness, Forwarding, Notice, Role};
 use sync::pair::{Host, Order, Pair, Report};
 
-/// Between two looks at the workers' progress and two status snapshots.
+/// Between two looks at the workers' progress.
 const LOOK_EVERY: Micros = Micros::from_millis(20);
+/// Between two status snapshots. Whoever asks whether the partner has everything asks for now: a mirror is
+/// behind for less than a millisecond, so an answer that is older says nothing about it.
+const SHOW_EVERY: Micros = Micros::from_millis(1);
 /// Frames taken from the network in one go, at most, before the machine turns.
 const INTAKE: usize = 4096;
 
@@ -87,6 +90,7 @@ pub struct SyncCore {
     fitness: Fitness,
     told: Option<Fitness>,
     looked: Micros,
+    shown_at: Option<Micros>,
     /// This node is active without its partner, or beside one that is active too.
     apart: bool,
     clock: Clock,
@@ -143,6 +147,7 @@ impl SyncCore {
             fitness,
             told: None,
             looked: Micros(0),
+            shown_at: None,
             apart: false,
             clock: parts.clock,
             poller: parts.poller,
@@ -180,6 +185,7 @@ impl SyncCore {
         worked |= self.host.changes.took_something() | self.host.owners.moved();
         self.host.announcer.send_due(now, &mut self.host.transports);
         worked |= self.host.transports.flush();
+        self.show(now);
         worked
     }
 
@@ -267,7 +273,7 @@ impl SyncCore {
         }
     }
 
-    /// The workers' progress, the node's fitness, what the control thread sees.
+    /// The workers' progress, the node's fitness.
     fn look(&mut self, now: Micros) {
         let mut words = [0; MAX_WORKERS];
         let count = self.host.workers.len().min(MAX_WORKERS);
@@ -285,6 +291,14 @@ impl SyncCore {
             self.told = Some(fitness);
             self.pair.report(Report::Fitness(fitness), now, &mut self.host);
         }
+    }
+
+    /// What the control thread sees. At the end of a turn: what this turn took and sent is in it.
+    fn show(&mut self, now: Micros) {
+        if self.shown_at.is_some_and(|at| now.since(at) < SHOW_EVERY) {
+            return;
+        }
+        self.shown_at = Some(now);
         self.shown.count(self.host.transports.figures(), self.host.announcer.sent());
         self.shown.show(|| self.pair.status(now), now);
     }
@@ -365,3 +379,6 @@ impl Host for Node {
         self.description.clone()
     }
 }
+
+#[cfg(test)]
+mod tests;
