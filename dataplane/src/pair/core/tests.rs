@@ -13,6 +13,7 @@ use dpdk::{Mempool, PortConfig};
 use engine::policy::RuleSlots;
 use engine::snapshot::Steering;
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 use sync::ids::Incarnation;
 use sync::keys::SecretKey;
@@ -23,14 +24,23 @@ struct Rig {
     assembly: Assembly,
     clock: Clock,
     _wires: Vec<RingPort>,
+    _folder: Folder,
+}
+
+/// Removed at the end, after the thread that writes the term there.
+struct Folder(PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 impl Rig {
     fn new(pool: &Mempool) -> Self {
-        let folder = std::env::temp_dir().join(format!("us-sync-core-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let config = config(&folder);
-        std::fs::remove_dir_all(&folder).unwrap();
+        let folder = Folder(std::env::temp_dir().join(format!("us-sync-core-{}", std::process::id())));
+        std::fs::create_dir_all(&folder.0).unwrap();
+        let config = config(&folder.0);
         let (mut wires, mut open) = (Vec::new(), Vec::new());
         for _ in 0..=config.ports.len() {
             let (wire, mut port) = RingPort::create(pool.eal(), 1, 512).unwrap();
@@ -63,11 +73,11 @@ impl Rig {
             random: [1, 2, 3],
             pair: Some(PairMaterials { links, incarnation: Incarnation(7) }),
         });
-        Self { assembly: assembly.unwrap(), clock, _wires: wires }
+        Self { assembly: assembly.unwrap(), clock, _wires: wires, _folder: folder }
     }
 }
 
-fn config(folder: &std::path::Path) -> Config {
+fn config(folder: &Path) -> Config {
     let [own, partner] = [5, 7].map(|seed| SecretKey::from_random([seed; 32]));
     let key = folder.join("a.key");
     let mut file =
