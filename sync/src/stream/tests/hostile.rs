@@ -118,6 +118,7 @@ proptest! {
             pair.nodes[0].sessions.touch(number);
         }
         pair.lenient = true;
+        pair.nodes[1].sessions.tampered = true;
         pair.start();
         pair.run(2);
         let mut random = Random(seed);
