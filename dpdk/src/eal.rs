@@ -154,9 +154,9 @@ impl Eal {
         let result = start(&plan.args);
         // Also after a failure: the caller goes on to report it, on all of its processors.
         let restored = sched_setaffinity(None, &affinity);
+        plan.remove_runtime_directory();
         result?;
         restored.map_err(|source| EalError::Affinity { what: "restore", source })?;
-        plan.remove_runtime_directory();
 
         let mut warnings = plan.warnings;
         let page_bytes = page_bytes().unwrap_or_else(|| {
