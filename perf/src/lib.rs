@@ -6,6 +6,7 @@
 //! | [`pktgen`] | the stateful one: connections that open, send and close; rates, latency |
 //! | [`world`] | policy, routes and neighbours of every firewall under test |
 //! | [`bed`] | an engine without ports, for the criterion benches and the instruction guard |
+//! | [`quiet`], [`figure`] | moments in which nobody else shared the core; minimum, median, maximum |
 //! | [`rig`], [`subject`], [`load`] | the daemon's worker on ports made of rings, the ceiling, packets for both |
 //! | [`cores`] | the same with a processor for each, and several workers at a time |
 //! | [`transfer`] | all sessions from one table to another |
