@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Figure {
     /// The fastest run.
     pub min: f64,
-    /// The middle run.
+    /// The middle run, or the mean of the middle two.
     pub median: f64,
     /// The slowest run.
     pub max: f64,
@@ -30,8 +30,9 @@ impl Figure {
     pub fn of(mut runs: Vec<f64>) -> Figure {
         runs.sort_by(f64::total_cmp);
         let at = |i: usize| runs.get(i).copied().unwrap_or(f64::NAN);
-        let (min, median, max) = (at(0), at(runs.len() / 2), at(runs.len().saturating_sub(1)));
-        Figure { min, median, max, overall: None }
+        let last = runs.len().saturating_sub(1);
+        let median = f64::midpoint(at(last / 2), at(last.div_ceil(2)));
+        Figure { min: at(0), median, max: at(last), overall: None }
     }
 
     /// Over the quiet moments of these runs, or over all if no run had enough of those.
@@ -160,6 +161,8 @@ mod tests {
 
     #[test]
     fn a_rate_turns_the_order_round() {
+        assert_eq!(Figure::of(vec![4.0, 1.0, 2.0, 9.0]).median, 3.0);
+        assert!(Figure::of(vec![]).median.is_nan());
         let rate = Figure::of(vec![4.0, 1.0, 2.0]).rate(8.0);
         assert_eq!((rate.min, rate.median, rate.max), (2.0, 4.0, 8.0));
         assert_eq!(Figure::of(vec![9.0, 10.0, 11.0]).spread(), 0.2);
@@ -192,7 +195,7 @@ mod tests {
         assert!((189.0..191.0).contains(&run.all) && (0.1..0.11).contains(&run.part), "{run:?}");
         let figure = Figure::of_runs(&[run, Run { quiet: None, all: 500.0, part: 0.01 }]);
         assert_eq!((figure.min, figure.median, figure.max), (100.0, 100.0, 100.0));
-        assert_eq!(figure.overall.map(|all| all.median), Some(500.0));
+        assert_eq!(figure.overall.map(|all| all.median), Some(f64::midpoint(run.all, 500.0)));
         assert_eq!(turns(&all[..90]).mean().best_known(), 200.0);
     }
 
