@@ -7,7 +7,8 @@
 //! under it was authenticated; whether memory still holds it is what [`Hasher::check`] is for, which goes
 //! over everything and is compared with itself only.
 //!
-//! The weight's function is SipHash-1-3 under a key of the pair: whoever opens sessions cannot aim at a bucket.
+//! Keys are hashed by SipHash-1-3 under a key of the pair: whoever opens sessions cannot aim at a bucket. The rest of
+//! the weight is folded over that hash, which nobody outside knows.
 
 use crate::record::{Addresses, Key, Session, State, TcpSnapshot, Tuple};
 
@@ -42,14 +43,14 @@ impl Hasher {
     #[inline]
     pub fn word(&self, session: &Session) -> u64 {
         let key = self.key_hash(&session.key);
-        let mut sip = Sip::new(self.key);
-        sip.word(key);
-        sip.word(session.version.0);
+        let [k0, k1] = self.key;
+        let mut sum = Fold(key, k0);
+        sum.words(k1, session.version.0);
         let same_family = session.key.tuple.addresses.is_v6();
         if let Some(reply) = session.reply.filter(|reply| reply.addresses.is_v6() == same_family) {
-            self.tuple(&mut sip, &reply);
+            sum.tuple(&reply);
         }
-        let spread = sip.finish() >> (64 - BUCKET_SHIFT);
+        let spread = sum.0 >> (64 - BUCKET_SHIFT);
         u64::from(bucket_of(key)) << BUCKET_SHIFT | spread.max(1)
     }
 
