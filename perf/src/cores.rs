@@ -275,15 +275,19 @@ pub fn beside<F, W: Send>(
         [own, other, ..] => (*own, *other),
         _ => return Err("two processors are needed, this process may use one".into()),
     };
-    let stop = AtomicBool::new(false);
+    let (stop, ready) = (AtomicBool::new(false), Barrier::new(2));
     let _pinned = Pinned::to(own)?;
     std::thread::scope(|scope| -> Result<(F, W)> {
         let ends = StopOnDrop(&stop);
         let thread = scope.spawn(|| -> std::result::Result<W, String> {
-            pin(other).map_err(|error| error.to_string())?;
+            let pinned = pin(other).map_err(|error| error.to_string());
+            // It began on our processor: under a real-time policy it would wait there for ever.
+            ready.wait();
+            pinned?;
             let _lcore = LcoreGuard::register(eal).map_err(|error| error.to_string())?;
             Ok(watch(&stop))
         });
+        ready.wait();
         let fed = feed()?;
         drop(ends);
         Ok((fed, thread.join().map_err(|_| "the second thread ended by a panic")??))
