@@ -155,7 +155,7 @@ pub fn wait_until(child: &mut Child, deadline: Instant) -> Option<ExitStatus> {
 
 /// Asks a question again and again until it is answered or time is up.
 pub fn wait_for<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<T>) -> Result<T> {
-    let deadline = Instant::now() + limit;
+    let (deadline, mut pauses) = (Instant::now() + limit, Pauses::up_to(Duration::from_millis(10)));
     loop {
         if let Some(answer) = ask() {
             return Ok(answer);
@@ -163,7 +163,27 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut ask: impl FnMut() -> Option<
         if Instant::now() >= deadline {
             return Err(LabError::Timeout { what: what.into(), after: limit });
         }
-        thread::sleep(Duration::from_millis(10));
+        pauses.pause();
+    }
+}
+
+/// Pauses between two questions: short at first, since what is over soon is timed by them, longer later, since
+/// whoever is asked has other work.
+pub struct Pauses {
+    next: Duration,
+    longest: Duration,
+}
+
+impl Pauses {
+    /// From a millisecond, each twice as long as the one before.
+    pub fn up_to(longest: Duration) -> Self {
+        Self { next: Duration::from_millis(1), longest }
+    }
+
+    /// The next one.
+    pub fn pause(&mut self) {
+        thread::sleep(self.next);
+        self.next = self.longest.min(self.next * 2);
     }
 }
 

@@ -141,6 +141,7 @@ impl Rival {
     pub fn wait_mirrored(&self, host: Host, wanted: u64, limit: Duration) -> Result<Growth> {
         let deadline = Instant::now() + limit;
         let mut have = Growth::new(Instant::now());
+        let mut pauses = exec::Pauses::up_to(Duration::from_millis(20));
         loop {
             let mirrored = self.mirrored(host)?;
             let now = Instant::now();
@@ -148,7 +149,7 @@ impl Rival {
             if mirrored >= wanted || have.still(now) > STILL || now > deadline {
                 return Ok(have);
             }
-            thread::sleep(Duration::from_millis(20));
+            pauses.pause();
         }
     }
 
