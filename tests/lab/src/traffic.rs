@@ -65,7 +65,9 @@ pub struct PingReport {
 /// Pings from a host. `extra` are further switches, such as `-s 1472 -M do` or `-t 1`.
 pub fn ping(host: Host, to: IpAddr, count: u32, extra: &[&str]) -> Result<PingReport> {
     let mut command = exec::on(host, "ping");
-    command.args([if to.is_ipv4() { "-4" } else { "-6" }, "-n", "-W", "2", "-i", "0.02"]);
+    // Once a reply has come, ping waits for the last one no longer than an interval: a processor that was away
+    // for longer is no loss.
+    command.args([if to.is_ipv4() { "-4" } else { "-6" }, "-n", "-W", "2", "-i", "0.1"]);
     command.args(["-c", &count.to_string()]).args(extra).arg(to.to_string());
     let output = exec::run(&mut command, SHORT)?;
     parse_ping(&output.stdout).ok_or_else(|| {
