@@ -52,7 +52,7 @@ e2e: ## only the end-to-end suite
 loom: ## only the loom models
 	scripts/loom
 
-bench: ## what it costs, beside the machine's ceiling and what was promised: a table, in about ten minutes
+bench: ## what it costs, beside the machine's ceiling and what was promised: a table, in about seven minutes
 	cargo build --release --locked -p perf
 	$(SUDO) $(TARGET)/release/perf run $(BENCH_ARGS)
 
