@@ -59,6 +59,11 @@ impl State {
         if !answered || now >= before {
             return None;
         }
+        // Nobody's traffic waits for a vote's winner as for a dead node's heir: its term may get to the disk first,
+        // and the vote is said again with each heartbeat. A disk that never answers is not waited for.
+        if self.persisted < self.reserve && now.since(self.started) < self.config.boot_delay {
+            return None;
+        }
         self.claim_role(Cause::Vote, before, now, effects);
         Some(Cause::Vote)
     }

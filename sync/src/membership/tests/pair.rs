@@ -22,6 +22,7 @@ pub struct Node {
     pub deaf_workers: bool,
     /// A sync core that never finishes flushing.
     pub never_flushes: bool,
+    pub disk_hangs: bool,
     inbox: VecDeque<(PathId, crate::heartbeat::Beat, Option<Difference>)>,
     pub effects: Vec<(u64, Effect)>,
 }
@@ -54,6 +55,7 @@ impl Pair {
                 stalled: false,
                 deaf_workers: false,
                 never_flushes: false,
+                disk_hangs: false,
                 inbox: VecDeque::new(),
                 effects: Vec::new(),
             }
@@ -173,7 +175,7 @@ impl Pair {
                 self.deliver(node);
                 self.event(node, Event::Drained);
             }
-            Effect::Persist(term) => {
+            Effect::Persist(term) if !self.nodes[node].disk_hangs => {
                 self.nodes[node].disk = term;
                 self.event(node, Event::Persisted(term));
             }

@@ -436,6 +436,31 @@ fn a_term_that_could_not_be_written_down_is_an_alarm_not_an_outage() {
 }
 
 #[test]
+fn who_is_voted_for_waits_for_the_disk_but_not_for_a_broken_one() {
+    let mut pair = Pair::new(|_| {});
+    pair.nodes[A].disk_hangs = true;
+    pair.nodes[B].disk_hangs = true;
+    pair.start(A);
+    pair.start(B);
+    pair.run(1_000);
+    assert!([A, B].iter().all(|node| pair.role(*node) != Some(Active)), "{:?}", pair.roles());
+    let reserved = pair.state(A).reserve;
+    pair.event(A, Event::Persisted(reserved));
+    pair.run(200);
+    assert_eq!(pair.role(A), Some(Active));
+    assert!(!pair.notices(A).contains(&"term_not_persisted"));
+
+    let mut pair = Pair::new(|_| {});
+    pair.nodes[A].disk_hangs = true;
+    pair.nodes[B].disk_hangs = true;
+    pair.start(A);
+    pair.start(B);
+    pair.run(3_500);
+    assert_eq!(pair.role(A), Some(Active));
+    assert!(pair.notices(A).contains(&"term_not_persisted"));
+}
+
+#[test]
 fn a_one_way_cut_of_one_path_is_noticed_on_both_sides() {
     let mut pair = Pair::at_work();
     pair.cut[SYNC][A] = true;
