@@ -59,11 +59,6 @@ impl State {
         if !answered || now >= before {
             return None;
         }
-        // Nobody's traffic waits for a vote's winner as for a dead node's heir: its term may get to the disk first,
-        // and the vote is said again with each heartbeat. A disk that never answers is not waited for.
-        if self.persisted < self.reserve && now.since(self.started) < self.config.boot_delay {
-            return None;
-        }
         self.claim_role(Cause::Vote, before, now, effects);
         Some(Cause::Vote)
     }
@@ -194,6 +189,11 @@ impl State {
         effects: &mut Vec<Effect>,
     ) {
         let Some(term) = self.next_term(effects) else { return };
+        // A vote right after the start may be faster than the disk; what a disk cannot write it says itself.
+        let starts = cause == Cause::Vote && now.since(self.started) < self.config.boot_delay;
+        if self.persisted < term && !starts {
+            effects.push(Effect::Notice(Notice::TermNotPersisted));
+        }
         let continues = matches!(cause, Cause::Jump | Cause::Lapse);
         self.stage = Stage::Active;
         self.term = term;
@@ -233,9 +233,6 @@ impl State {
         if self.reserve <= self.seen {
             effects.push(Effect::Notice(Notice::TermsExhausted));
             return None;
-        }
-        if self.persisted < self.reserve {
-            effects.push(Effect::Notice(Notice::TermNotPersisted));
         }
         Some(self.reserve)
     }
