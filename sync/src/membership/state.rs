@@ -393,7 +393,11 @@ impl State {
         }
         self.last_credit = Some(now);
         self.numb = false;
-        if self.view.as_ref().is_some_and(|view| beat.said.number <= view.beat.said.number) {
+        if let Some(view) = self.view.as_mut().filter(|view| beat.said.number <= view.beat.said.number) {
+            if beat.said.number == view.beat.said.number && beat.echo.clock > view.beat.echo.clock {
+                // The same words on another path: what the partner had heard from us there counts as well.
+                view.beat.echo = beat.echo;
+            }
             return;
         }
         if differs != std::mem::replace(&mut self.told_difference, differs) {
@@ -404,6 +408,10 @@ impl State {
             effects.push(Effect::Notice(Notice::PeerLeaving));
         }
         self.peer_leaving = claim.leaving;
+        if claim.may_take_over && !self.partner_ready {
+            // It may take over once it knows that we know: it need not wait for the next heartbeat.
+            self.said = None;
+        }
         self.partner_ready = claim.may_take_over;
         self.seen = self.seen.max(claim.seen);
         if claim.role == Role::Active {

@@ -32,6 +32,8 @@ pub struct Pair {
     pub nodes: [Node; 2],
     /// `cut[path][sender]`.
     pub cut: [[bool; 2]; 2],
+    /// What a node sends on the data path arrives before what it sends on the sync path.
+    pub data_first: [bool; 2],
     pub differs: Option<Difference>,
     incarnations: u64,
     /// Every millisecond step at which both nodes forwarded.
@@ -64,6 +66,7 @@ impl Pair {
             now_ms: 0,
             nodes: [node(0, 0), node(1, 7_777_777_777)],
             cut: [[false; 2]; 2],
+            data_first: [false; 2],
             differs: None,
             incarnations: 100,
             overlaps: Vec::new(),
@@ -162,7 +165,7 @@ impl Pair {
     fn obey(&mut self, node: usize, effect: Effect) {
         match effect {
             Effect::SendBeats => {
-                for path in 0..2 {
+                for path in if self.data_first[node] { [DATA, SYNC] } else { [SYNC, DATA] } {
                     let id = PathId(path as u8);
                     let beat = self.state(node).beat(id, self.clock(node)).unwrap();
                     if !self.cut[path][node] && self.nodes[1 - node].state.is_some() {

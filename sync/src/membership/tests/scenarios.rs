@@ -643,3 +643,26 @@ fn paths_that_work_one_way_only_are_no_reason_for_more_heartbeats() {
         assert!((9..=12).contains(&beats), "{beats}");
     }
 }
+
+/// What is said of a node's readiness on one path is answered on all, and on the others the answer echoes what
+/// was said before. It counts nevertheless, whichever arrives first.
+#[test]
+fn decision_33_a_standby_is_armed_a_round_trip_after_it_is_ready_and_not_an_interval() {
+    let orders = [[false, false], [false, true], [true, false], [true, true]];
+    for (later_ms, data_first) in (0..100).flat_map(|ms| orders.map(|order| (ms, order))) {
+        let mut pair = Pair::at_work_with(|config| config.takeover_incomplete = false);
+        pair.data_first = data_first;
+        pair.event(B, Event::Mirror(Mirror::Partial));
+        pair.run(300 + later_ms);
+        // Complete, not complete after all, complete: the active node's lease is bounded since the first.
+        for mirror in [Mirror::Complete, Mirror::Partial, Mirror::Complete] {
+            pair.event(B, Event::Mirror(mirror));
+            pair.run(2);
+        }
+        pair.clear();
+        pair.kill(A);
+        let gap = pair.until_forwards(B, 3_500);
+        assert!(gap <= 300, "{gap} ms, {later_ms} ms into an interval, {data_first:?}");
+        assert_eq!(pair.notices(B), ["peer_gone"]);
+    }
+}
