@@ -20,7 +20,10 @@ impl Probe {
     /// True if nobody shares the core now and nobody did at the last look. Takes about a microsecond.
     #[inline]
     pub fn quiet_since(&mut self) -> bool {
-        let is_quiet = probe();
+        self.looked(look())
+    }
+
+    fn looked(&mut self, is_quiet: bool) -> bool {
         std::mem::replace(&mut self.was_quiet, is_quiet) && is_quiet
     }
 }
@@ -41,7 +44,7 @@ pub fn thread_id() -> u32 {
 pub fn fastest() -> u64 {
     let began = Instant::now();
     while began.elapsed() < LOOK {
-        probe();
+        look();
     }
     FASTEST.load(Ordering::Relaxed)
 }
@@ -62,7 +65,7 @@ const WARM_UP: u32 = 40;
 /// A look; true if it was about as fast as the fastest. A shared core makes it half as fast again at least, and on
 /// a core of its own it is never off by more than a hundredth.
 #[inline]
-fn probe() -> bool {
+fn look() -> bool {
     dpdk::keep_busy(WARM_UP);
     let began = dpdk::cycles();
     dpdk::keep_busy(ROUNDS);
@@ -71,6 +74,10 @@ fn probe() -> bool {
     if clocks < fastest {
         known(clocks);
     }
+    is_quiet(clocks, fastest)
+}
+
+const fn is_quiet(clocks: u64, fastest: u64) -> bool {
     clocks < fastest.saturating_add(fastest / 16)
 }
 
@@ -79,12 +86,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn some_looks_are_quiet_and_the_first_never_is() {
+    fn a_time_is_quiet_between_two_looks_that_were_about_as_fast_as_ever() {
+        assert_eq!(
+            [900, 1_000, 1_060, 1_070].map(|clocks| is_quiet(clocks, 1_000)),
+            [true, true, true, false]
+        );
+        assert!(is_quiet(1_000, u64::MAX));
         let mut probe = Probe::default();
-        assert!(!probe.quiet_since());
-        assert!((1..u64::MAX).contains(&fastest()));
-        // It was that fast a moment ago: it will be again.
-        assert!((0..10_000_000).any(|_| probe.quiet_since()));
+        let looks = [true, true, true, false, true, true];
+        assert_eq!(looks.map(|look| probe.looked(look)), [false, true, true, false, false, true]);
+    }
+
+    #[test]
+    fn what_was_fastest_here_or_elsewhere_is_remembered() {
+        let here = fastest();
+        assert!((1..u64::MAX).contains(&here));
+        known(u64::MAX);
+        assert!(fastest() <= here);
+        known(1);
+        assert_eq!(fastest(), 1);
+        assert!(!look(), "nobody is so fast");
     }
 
     #[test]
