@@ -146,6 +146,7 @@ fn plan(args: &RunArgs) -> Vec<Row> {
         let sizes = SIZES.into_iter().filter(|size| *size <= largest(traffic));
         rows.extend(sizes.map(|sessions| Row::Established { traffic, sessions, two_cores: false }));
     }
+    rows.extend([1_000_000, 10_000_000].map(|sessions| Row::Lines { sessions }));
     for sessions in [1_000, 1_000_000] {
         rows.push(Row::Established { traffic: Traffic::Tcp4, sessions, two_cores: true });
     }
@@ -191,6 +192,7 @@ fn sessions(row: Row) -> u32 {
         | Row::Replication { sessions, .. }
         | Row::Latency { sessions, .. }
         | Row::Scaling { sessions, .. }
+        | Row::Lines { sessions }
         | Row::Memory { sessions }
         | Row::Sync { sessions, .. }
         | Row::Bulk { sessions }

@@ -3,6 +3,7 @@
 
 mod cores;
 mod forward;
+mod lines;
 mod memory;
 pub mod mixed;
 mod pair;
@@ -68,6 +69,11 @@ pub enum Row {
         /// What the sessions carry.
         traffic: Traffic,
         /// How many each worker has.
+        sessions: u32,
+    },
+    /// The memory that a packet of an established session touches, and nothing but that.
+    Lines {
+        /// Sessions in a table as large.
         sessions: u32,
     },
     /// Memory of a session.
@@ -213,6 +219,7 @@ impl Row {
                 words(&[&"latency", &traffic.name(), &sessions, &"--burst", &burst])
             }
             Row::Scaling { traffic, sessions } => words(&[&"scaling", &traffic.name(), &sessions]),
+            Row::Lines { sessions } => words(&[&"lines", &sessions]),
             Row::Memory { sessions } => words(&[&"memory", &sessions]),
             Row::Sync { traffic, sessions } => words(&[&"sync", &traffic.name(), &sessions]),
             Row::Bulk { sessions } => words(&[&"bulk", &sessions]),
@@ -230,7 +237,9 @@ impl Row {
     /// Sessions that it needs memory for.
     pub fn slots(self) -> u32 {
         match self {
-            Row::Established { sessions, .. } | Row::Latency { sessions, .. } => sessions,
+            Row::Established { sessions, .. } | Row::Latency { sessions, .. } | Row::Lines { sessions } => {
+                sessions
+            }
             // A table for each run, or several beside each other.
             Row::New { sessions, .. } | Row::Memory { sessions } => sessions.saturating_mul(12),
             Row::Replication { sessions, .. } => sessions.saturating_mul(6),
@@ -269,6 +278,7 @@ impl Row {
                 cores::latency(&ground, traffic, sessions, burst, effort)
             }
             Row::Scaling { traffic, sessions } => cores::scaling(&ground, traffic, sessions, effort),
+            Row::Lines { sessions } => lines::lines(&ground, sessions, effort),
             Row::Memory { sessions } => memory::memory(&ground, sessions, effort),
             Row::New { traffic, sessions, rules, partner } => {
                 forward::new_sessions(&ground, traffic, sessions, (rules, partner), effort)

@@ -21,10 +21,13 @@ pub struct Memory {
 impl Memory {
     /// Bytes that `slots` sessions need; a multiple of 128.
     pub fn bytes(slots: u32) -> usize {
-        let slots = slots as usize;
-        let bytes = slots * (size_of::<Entry>() + 3 * size_of::<u32>() + 1)
-            + buckets_for(slots) * size_of::<Bucket>();
-        bytes.next_multiple_of(128)
+        let each = size_of::<Entry>() + 3 * size_of::<u32>() + 1;
+        (slots as usize * each + Self::index_bytes(slots)).next_multiple_of(128)
+    }
+
+    /// How many of them are the index's.
+    pub fn index_bytes(slots: u32) -> usize {
+        buckets_for(slots as usize) * size_of::<Bucket>()
     }
 
     /// Cuts a zeroed region. `None` if it is too small for `slots`, not aligned to 128 bytes, or `slots`

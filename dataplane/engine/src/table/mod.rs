@@ -48,7 +48,7 @@ pub(crate) fn prefetch_read<T>(slice: &[T], at: usize) {
 /// Asks for the line that lies `offset` bytes into `element`.
 #[cfg(not(loom))]
 #[inline(always)]
-pub(crate) fn prefetch_line<T>(element: &T, offset: usize) {
+pub fn prefetch_line<T>(element: &T, offset: usize) {
     debug_assert!(offset < size_of::<T>().max(1));
     let line = std::ptr::from_ref(element).cast::<i8>().wrapping_add(offset);
     // SAFETY: a prefetch reads nothing and cannot fault, whatever the address; this one lies inside
