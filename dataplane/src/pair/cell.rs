@@ -21,7 +21,7 @@ pub struct RoleCell {
     /// Emptyings of the mirror asked for so far.
     purges: AtomicU32,
     /// Since when this node is active apart from its partner: ticks, whether there ever was such a time,
-    /// whether it lasts.
+    /// whether it lasts, how long it took to notice.
     apart: AtomicU64,
     /// How old the mirror is with which the role comes.
     mirror_age_ms: AtomicU32,
@@ -43,6 +43,17 @@ pub struct WorkerCell {
 const APART_KNOWN: u64 = 1 << 32;
 /// It lasts.
 const APART_LASTS: u64 = 1 << 33;
+/// Above it: milliseconds until it was noticed.
+const APART_NOTICED: u32 = 34;
+
+/// A time in which this node is or was active apart from its partner.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Split {
+    /// What this node did since then the partner may not know.
+    pub since: Ticks,
+    /// From here on workers mark from which end a session's packets come.
+    pub noticed: Ticks,
+}
 
 impl Default for RoleCell {
     fn default() -> Self {
@@ -122,21 +133,25 @@ impl RoleCell {
         self.apart.load(Ordering::Acquire)
     }
 
-    /// Since when this node is active apart from its partner, if it is.
+    /// Since when workers mark what passes, if this node is active apart from its partner.
     pub fn apart(&self) -> Option<Ticks> {
-        let word = self.apart_word();
-        (word & APART_LASTS != 0).then_some(Ticks(word as u32))
+        (self.apart_word() & APART_LASTS != 0).then(|| self.last_split().map(|split| split.noticed))?
     }
 
-    /// When the last split began, whether it lasts or not.
-    pub fn last_split(&self) -> Option<Ticks> {
+    /// The last split, whether it lasts or not.
+    pub fn last_split(&self) -> Option<Split> {
         let word = self.apart_word();
-        (word & APART_KNOWN != 0).then_some(Ticks(word as u32))
+        let since = Ticks(word as u32);
+        let noticed = since.after((word >> APART_NOTICED) as u32);
+        (word & APART_KNOWN != 0).then_some(Split { since, noticed })
     }
 
-    /// A split begins.
-    pub fn begin_apart(&self, now: Ticks) {
-        self.apart.store(u64::from(now.0) | APART_KNOWN | APART_LASTS, Ordering::Release);
+    /// A split is noticed that began before.
+    pub fn begin_apart(&self, split: Split) {
+        let took_ms = u64::from(split.noticed.since(split.since).min(Ticks::MAX_SPAN_MS - 1));
+        let since = Ticks(split.noticed.0.wrapping_sub(took_ms as u32));
+        let word = u64::from(since.0) | took_ms << APART_NOTICED | APART_KNOWN | APART_LASTS;
+        self.apart.store(word, Ordering::Release);
     }
 
     /// It is over.
@@ -236,11 +251,14 @@ mod tests {
     fn decision_35_a_split_is_remembered_when_it_is_over() {
         let cell = RoleCell::default();
         assert_eq!((cell.apart(), cell.last_split()), (None, None));
-        let since = Ticks(u32::MAX);
-        cell.begin_apart(since);
-        assert_eq!((cell.apart(), cell.last_split()), (Some(since), Some(since)));
-        cell.end_apart();
-        assert_eq!((cell.apart(), cell.last_split()), (None, Some(since)));
+        for took_ms in [0, 300, Ticks::MAX_SPAN_MS - 1] {
+            let noticed = Ticks(200);
+            let split = Split { since: Ticks(noticed.0.wrapping_sub(took_ms)), noticed };
+            cell.begin_apart(split);
+            assert_eq!((cell.apart(), cell.last_split()), (Some(noticed), Some(split)));
+            cell.end_apart();
+            assert_eq!((cell.apart(), cell.last_split()), (None, Some(split)));
+        }
     }
 
     #[test]

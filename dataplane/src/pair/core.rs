@@ -5,7 +5,7 @@
 //! counted), not for a worker (a full ring is an answer).
 
 use super::announce::Announcer;
-use super::cell::{RoleCell, WorkerCell};
+use super::cell::{RoleCell, Split, WorkerCell};
 use super::second::SecondOpinion;
 use super::tables::{Changes, Owners};
 use super::term_file::TermFile;
@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::config::Area;
 use crate::worker::polling::Poller;
 use crate::worker::stats::WorkerStats;
+use engine::Ticks;
 use engine::counters::Counters;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +24,7 @@ use std::time::Duration;
 use sync::heartbeat::{self, Areas, Difference, MAX_WORKERS, ProgressWatch};
 use sync::ids::{Micros, PathId, Term};
 use sync::membership::{Fitness, Forwarding, Notice, Role};
-use sync::pair::{Host, Order, Pair, Report};
+use sync::pair::{self, Host, Order, Pair, Report};
 
 /// Between two looks at the workers' progress.
 const LOOK_EVERY: Micros = Micros::from_millis(20);
@@ -91,8 +92,6 @@ pub struct SyncCore {
     told: Option<Fitness>,
     looked: Micros,
     shown_at: Option<Micros>,
-    /// This node is active without its partner, or beside one that is active too.
-    apart: bool,
     clock: Clock,
     poller: Poller,
 }
@@ -115,6 +114,7 @@ struct Node {
     /// Role and term that the control thread knows of.
     told: Option<(Role, Term)>,
     now: Micros,
+    ticks: Ticks,
 }
 
 impl SyncCore {
@@ -136,6 +136,7 @@ impl SyncCore {
             prepared: false,
             told: None,
             now: Micros(0),
+            ticks: Ticks(0),
         };
         let fitness = Fitness { forwarding: Forwarding::Able, config_valid: true, quality: 100, activity: 0 };
         Self {
@@ -148,7 +149,6 @@ impl SyncCore {
             told: None,
             looked: Micros(0),
             shown_at: None,
-            apart: false,
             clock: parts.clock,
             poller: parts.poller,
         }
@@ -171,7 +171,8 @@ impl SyncCore {
     fn turn(&mut self, cycles: u64) -> bool {
         let now = self.clock.micros(cycles);
         self.host.now = now;
-        self.host.changes.set_time(self.clock.ticks(cycles));
+        self.host.ticks = self.clock.ticks(cycles);
+        self.host.changes.set_time(self.host.ticks);
         let mut worked = self.receive(now);
         worked |= self.ask_and_answer(now);
         self.take_confirmations(now);
@@ -181,7 +182,6 @@ impl SyncCore {
         }
         self.seek_second_opinion(now);
         self.pair.turn(now, &mut self.host);
-        self.notice_split(cycles);
         worked |= self.host.changes.took_something() | self.host.owners.moved();
         self.host.announcer.send_due(now, &mut self.host.transports);
         worked |= self.host.transports.flush();
@@ -258,21 +258,6 @@ impl SyncCore {
         }
     }
 
-    /// While this node is active apart from its partner, workers note whose sessions have traffic: that
-    /// decides who stays when the nodes meet again, and what is merged (decisions 34 and 35).
-    fn notice_split(&mut self, cycles: u64) {
-        let state = self.pair.state();
-        let apart = state.role() == Role::Active && (state.partner().is_none() || state.contested());
-        if apart != self.apart {
-            self.apart = apart;
-            if apart {
-                self.host.role.begin_apart(self.clock.ticks(cycles));
-            } else {
-                self.host.role.end_apart();
-            }
-        }
-    }
-
     /// The workers' progress, the node's fitness.
     fn look(&mut self, now: Micros) {
         let mut words = [0; MAX_WORKERS];
@@ -301,6 +286,25 @@ impl SyncCore {
         self.shown_at = Some(now);
         self.shown.count(self.host.transports.figures(), self.host.announcer.sent());
         self.shown.show(|| self.pair.status(now), now);
+    }
+}
+
+impl Node {
+    /// While this node is active apart from its partner, workers note whose sessions have traffic: that
+    /// decides who stays when the nodes meet again, and what is merged (decisions 34 and 35).
+    fn follow_split(&mut self, split: pair::Split) {
+        if split.lasts {
+            let [since, noticed] = [split.since, split.noticed].map(|at| self.tick_of(at));
+            self.role.begin_apart(Split { since, noticed });
+        } else {
+            self.role.end_apart();
+        }
+    }
+
+    /// The tick of a time before this turn, or the one before.
+    fn tick_of(&self, at: Micros) -> Ticks {
+        let ago_ms = self.now.since(at).0.div_ceil(1000).min(u64::from(Ticks::MAX_SPAN_MS));
+        Ticks(self.ticks.0.wrapping_sub(ago_ms as u32))
     }
 }
 
@@ -351,6 +355,7 @@ impl Host for Node {
                 self.role.set_park(false);
                 self.parking = false;
             }
+            Order::Split(split) => self.follow_split(split),
             Order::Notice(Notice::PeerGone(loss)) => {
                 self.events.tell(Event::PeerGone { loss, icmp: self.second.verdict() });
             }

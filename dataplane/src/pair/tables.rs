@@ -362,7 +362,7 @@ impl Source for Changes {
             Read::Free => return Reading::Nothing,
             Read::Session(view) => view,
         };
-        let Some(two_way) = view.since_split(split) else { return Reading::Nothing };
+        let Some(two_way) = view.since_split(split.since, split.noticed) else { return Reading::Nothing };
         let told = record::session(&view, self.now, &self.snapshots.current().0.timeouts);
         told.map_or(Reading::Nothing, |session| Reading::Session(Session { two_way, ..session }))
     }

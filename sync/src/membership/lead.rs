@@ -160,7 +160,7 @@ impl State {
     }
 
     /// Until when the partner cannot have given this node up, by what it answered last.
-    fn answer_limit(&self) -> Micros {
+    pub(super) fn answer_limit(&self) -> Micros {
         let patience = self.config.dead().since(self.config.margin);
         self.heard_view().map_or(Micros::NEVER, |view| view.beat.echo.clock.after(patience))
     }

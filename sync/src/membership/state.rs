@@ -229,6 +229,25 @@ impl State {
         self.contest.is_some()
     }
 
+    /// Whether this node is active and may not be the only one: it knows of another one, does not hear the
+    /// partner, or was not answered for so long that the partner may have given it up.
+    pub(crate) fn may_be_apart(&self, now: Micros) -> bool {
+        let unsure = || self.heard_view().is_none() || now >= self.answer_limit();
+        self.stage == Stage::Active && (self.contested() || unsure())
+    }
+
+    /// What this node did as the active one before then, the partner was told: until the last heartbeat that
+    /// it answered, less the time that sessions take to get there.
+    pub(crate) fn certain_until(&self) -> Micros {
+        let answered = self.view.as_ref().map_or(Micros(0), |view| view.beat.echo.clock);
+        answered.since(self.config.margin).max(self.active_since())
+    }
+
+    /// When the role came last. What is from before is the mirror of what the partner did.
+    pub(crate) fn active_since(&self) -> Micros {
+        self.activations[0].unwrap_or(self.started)
+    }
+
     /// The state of the mirror.
     #[must_use]
     pub fn mirror(&self) -> Mirror {
@@ -289,6 +308,10 @@ impl State {
         }
         if self.stage == Stage::Active && self.fenced.is_none() && self.lease > self.last_step {
             consider(self.lease);
+        }
+        let answer_limit = self.answer_limit();
+        if self.stage == Stage::Active && answer_limit > self.last_step {
+            consider(answer_limit);
         }
         if let Some(at) = self.handover.deadline(&self.config) {
             consider(at);

@@ -1,6 +1,7 @@
 //! The machine of [`super`].
 
 use super::path::PathTest;
+use super::split::Watch;
 use super::wishes::Errands;
 use super::{Host, Order, PairConfig, PairStatus, PathStatus, Report};
 use crate::datagram::{HEADER, Kind, MAX_DATAGRAM, Malformed, Probe, ProbeStep};
@@ -32,6 +33,7 @@ pub struct Pair {
     /// The number of the heartbeat that it came with.
     reported: u64,
     errands: Errands,
+    splits: Watch,
     /// What the stream is for, at the moment.
     part: Option<Part>,
     /// Which path carries it.
@@ -80,6 +82,7 @@ impl Pair {
             partner_report: None,
             reported: 0,
             errands: Errands::default(),
+            splits: Watch::default(),
             part: None,
             carrier: None,
             peer: stream::Peer::Absent,
@@ -334,6 +337,8 @@ impl Pair {
             }
         }
         self.stream.contest(self.state.contested());
+        let split = self.splits.look(&self.state, self.stream.proven(), now);
+        split.into_iter().for_each(|split| host.carry_out(Order::Split(split)));
     }
 
     fn carry_out(&mut self, effect: Effect, now: Micros, host: &mut impl Host) -> Option<Event> {
@@ -361,6 +366,9 @@ impl Pair {
                 return None;
             }
             Effect::OfferMerge => {
+                // What is offered depends on it.
+                let split = self.splits.gave_in(&self.state, now);
+                split.into_iter().for_each(|split| host.carry_out(Order::Split(split)));
                 self.stream.offer_merge();
                 return None;
             }

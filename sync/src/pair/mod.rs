@@ -16,6 +16,7 @@
 
 mod machine;
 mod path;
+mod split;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ mod wishes;
 
 pub use machine::Pair;
 pub use path::PathStatus;
+pub use split::Split;
 pub use status::PairStatus;
 
 use crate::heartbeat::Difference;
@@ -77,6 +79,8 @@ pub enum Order {
     Unpark,
     /// Send parked and stray frames to the partner's physical MAC address until then.
     Redirect(Micros),
+    /// A split begins or ends: while it lasts, note from which ends sessions have traffic.
+    Split(Split),
     /// Tell the operator.
     Notice(Notice),
     /// Tell the operator about the stream.

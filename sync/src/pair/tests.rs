@@ -94,6 +94,7 @@ struct Node {
     description: Description,
     /// Lives of the partner that proved themselves.
     confirmed: u32,
+    splits: Vec<Split>,
 }
 
 impl Host for Node {
@@ -117,6 +118,7 @@ impl Host for Node {
             Order::Park => self.reports.push_back(Report::Parked),
             Order::Attract => self.attracted += 1,
             Order::Notice(notice) => self.notices.push(notice),
+            Order::Split(split) => self.splits.push(split),
             Order::Stream(event @ stream::Event::Verified { asked: true, .. }) => self.verified.push(event),
             Order::Keys(keys::Event::PeerConfirmed { .. }) => self.confirmed += 1,
             Order::PathSize { size, expected, .. } => self.narrow = Some((size, expected)),
@@ -362,6 +364,80 @@ fn s_26_after_a_split_the_losers_sessions_reach_the_winner_once() {
         // The first ones may come before the winner knows that it won.
         assert!((10..=20).contains(&counters.offered), "{counters:?}");
         assert!(world.pairs[winner].0.status(world.now).proven);
+    }
+}
+
+/// A pair of which node 0 is active, and the time at which it lost node 1, which has just taken over.
+fn parted() -> (World, Micros) {
+    let mut world = World::new();
+    world.run(6_000);
+    // Told of a beginning that nobody was there for.
+    world.pairs.iter_mut().for_each(|(_, node)| node.splits.clear());
+    let cut = world.now;
+    world.passes = |_, _| false;
+    while world.roles()[1] != Role::Active {
+        world.run(1);
+    }
+    (world, cut)
+}
+
+#[test]
+fn decision_35_a_split_begins_before_anybody_notices() {
+    let (mut world, cut) = parted();
+    let [split] = world.pairs[0].1.splits[..] else { panic!("{:?}", world.pairs[0].1.splits) };
+    assert!(split.lasts && split.noticed < world.now, "before the other one has users: {split:?}");
+    assert!(split.since < cut && cut.since(split.since) < Micros::from_millis(250), "{split:?}, cut {cut:?}");
+    let [other] = world.pairs[1].1.splits[..] else { panic!("{:?}", world.pairs[1].1.splits) };
+    assert!(
+        other.since == other.noticed && world.now.since(other.since) < Micros::from_millis(2),
+        "{other:?}"
+    );
+    // Nothing that follows moves it, least of all the end.
+    world.run(5_000);
+    world.passes = |_, _| true;
+    world.run(1_000);
+    assert_eq!(world.roles(), [Role::Standby, Role::Active]);
+    let over = |split| Split { lasts: false, ..split };
+    assert_eq!(world.pairs[0].1.splits, [split, over(split)]);
+    assert_eq!(world.pairs[1].1.splits, [other, over(other)]);
+}
+
+#[test]
+fn decision_35_nodes_that_answer_are_no_split() {
+    let mut world = World::new();
+    world.run(6_000);
+    world.pairs.iter_mut().for_each(|(_, node)| node.splits.clear());
+    // Neither turns at once.
+    world.every = [40, 60];
+    world.run(5_000);
+    assert_eq!((&world.pairs[0].1.splits[..], &world.pairs[1].1.splits[..]), (&[][..], &[][..]));
+}
+
+#[test]
+fn decision_35_a_split_that_comes_before_the_last_one_was_merged_continues_it() {
+    let (mut world, _) = parted();
+    let first = world.pairs[0].1.splits[0];
+    world.pairs[0].1.source.offers = vec![flow(1, true)];
+    world.passes = |_, _| true;
+    while world.roles() != [Role::Syncing, Role::Active] {
+        world.run(1);
+    }
+    world.passes = |_, _| false;
+    // Who is not armed waits for as long as after a boot.
+    world.run(4_000);
+    assert_eq!(world.roles(), [Role::Active, Role::Active], "{:?}", world.pairs[0].1.notices);
+    let second = world.pairs[0].1.splits.last().copied().unwrap();
+    assert!(second.lasts && second.noticed > first.noticed);
+    assert_eq!(second.since, first.since, "nobody took what was done in the first");
+    world.passes = |_, _| true;
+    world.run(1_000);
+    // Now both have the same, and what is next is a split of its own.
+    let end = world.now;
+    world.passes = |_, _| false;
+    world.run(1_000);
+    for (_, node) in &world.pairs {
+        let third = node.splits.last().copied().unwrap();
+        assert!(third.lasts && end.since(third.since) < Micros::from_millis(250), "{third:?} after {end:?}");
     }
 }
 

@@ -80,6 +80,9 @@ impl Host for Around {
             let shown = if self.never_active && word.role == Role::Active { closed } else { *word };
             self.source.0.borrow_mut().word = shown;
         }
+        if let Order::Split(split) = order {
+            self.source.0.borrow_mut().split = Some(split);
+        }
         self.orders.push(order);
     }
 
@@ -115,8 +118,7 @@ pub(crate) struct Life {
     /// The workers took the role that was last asked of them.
     pub installed: bool,
     pub fitness: Fitness,
-    /// It is active apart from its partner, and when it says next what its users do.
-    pub apart: bool,
+    /// When it says next what its users do, while it is active apart from its partner.
     pub activity_at: u64,
     /// When the sync core turned last, and what it said then.
     pub turned: u64,
@@ -204,7 +206,6 @@ impl Life {
             redirect_until: 0,
             installed: false,
             fitness: Fitness { forwarding: Forwarding::Able, config_valid: true, quality: 100, activity: 0 },
-            apart: false,
             activity_at: 0,
             turned: 0,
             claim: Claim::default(),

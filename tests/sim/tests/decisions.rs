@@ -368,6 +368,37 @@ fn decision_35_what_users_did_on_either_side_of_a_split_survives() {
     assert!(merged[0] > 100 && merged[1] > 100, "{merged:?}");
 }
 
+/// The node that was active goes on from the cut until it notices, and may not have noticed for long when the
+/// nodes meet again.
+#[test]
+fn decision_35_what_users_did_before_the_nodes_noticed_the_split_survives() {
+    let mut merged = [0; 2];
+    for seed in 35_000..35_040 {
+        let mut setup = Setup::new(seed);
+        setup.load.rate = 6_000;
+        setup.load.ends = 50;
+        for size in &mut setup.sizes {
+            size.slots = 256;
+        }
+        let mut world = pair(setup);
+        // Until the standby knows that the active node's lease ends by itself.
+        world.run_until(world.now() + ms(100) + 500 * (seed % 20)).unwrap();
+        for path in [0, 1] {
+            world.fault(Fault::Cut { path, from: None, carrier: false });
+        }
+        assert!(world.run_while(world.now() + ms(100), |world| !world.forwards(1)).unwrap());
+        world.run_until(world.now() + 500 * (seed % 8)).unwrap();
+        for path in [0, 1] {
+            world.fault(Fault::Mend { path });
+        }
+        assert!(world.run_while(world.now() + ms(6_000), |world| !world.in_order()).unwrap());
+        world.check_merged().unwrap();
+        merged = [merged[0] + world.merged()[0], merged[1] + world.merged()[1]];
+        world.finish().unwrap();
+    }
+    assert!(merged[0] > 100, "{merged:?}");
+}
+
 #[test]
 fn decision_36_who_is_cut_off_itself_does_not_take_over() {
     let mut world = pair(Setup::new(36));

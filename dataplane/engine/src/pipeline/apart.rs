@@ -22,7 +22,7 @@ pub(super) struct Apart {
     /// Packets are to be looked at more closely.
     pub on: bool,
     marking: bool,
-    /// When the nodes lost each other last.
+    /// When it was noticed last that the nodes had lost each other.
     since: Option<Ticks>,
     /// Sessions with traffic from both ends since.
     two_way: u32,
@@ -104,8 +104,8 @@ impl<B: PacketBuf> Engine<B> {
         }
     }
 
-    /// Since when this node is active without its partner, or with one that is active as well. Sessions'
-    /// traffic is noted while it is so; what was noted is kept until the next split begins.
+    /// Since when it is known that this node is active without its partner, or with one that is active as
+    /// well. Sessions' traffic is noted while it is so; what was noted is kept until the next split begins.
     pub fn set_apart(&mut self, since: Option<Ticks>) {
         if since.is_some() && since != self.apart.since {
             self.apart.since = since;
@@ -167,10 +167,11 @@ impl<B: PacketBuf> Engine<B> {
 }
 
 impl SessionView {
-    /// Whether packets of the session were seen since the nodes lost each other; true inside if they came
-    /// from both ends.
-    pub fn since_split(&self, since: Ticks) -> Option<bool> {
+    /// Whether packets of the session were seen since the nodes lost each other; true inside if it is known
+    /// that they came from both ends, which was marked since they noticed.
+    pub fn since_split(&self, since: Ticks, noticed: Ticks) -> Option<bool> {
         let both = flags::SINCE_SPLIT;
-        self.last_seen.reached(since).then_some(self.path.flags & both == both)
+        let two_way = self.last_seen.reached(noticed) && self.path.flags & both == both;
+        self.last_seen.reached(since).then_some(two_way)
     }
 }

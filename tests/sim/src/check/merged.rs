@@ -1,7 +1,8 @@
 //! After a split nothing of what users did on one side only is lost (decision 35).
 //!
 //! When a node gives in, the sessions that had packets from both ends since the split on exactly one side are
-//! noted. When the pair has found itself again, each of them is in both tables, unless a user ended it
+//! noted. The split began when the last datagram of that side arrived at the other one, whenever the nodes
+//! noticed. When the pair has found itself again, each of them is in both tables, unless a user ended it
 //! meanwhile, or its owner at the winner had reason to keep it out: a key of it belongs to another session
 //! there, or there is no room. What disturbs the merge itself (a fault, another change of roles) ends the
 //! demand.
@@ -9,7 +10,32 @@
 use super::Verdict;
 use crate::hash::Map;
 use crate::tables::{Change, Logged, Tables};
+use sync::ids::Micros;
 use sync::record::Key;
+
+/// When datagrams of a node came in at the other one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Heard {
+    last: u64,
+    /// The last long silence: when it began, and when it ended.
+    silence: (u64, u64),
+}
+
+impl Heard {
+    /// A datagram arrives; `long` is a silence that makes a split.
+    pub fn arrived(&mut self, now: u64, long: u64) {
+        let last = std::mem::replace(&mut self.last, now);
+        if now - last >= long {
+            self.silence = (last, now);
+        }
+    }
+
+    /// Since when the other node has not known what this one does, if both are active since then.
+    pub fn split_at(&self, both_active: u64) -> u64 {
+        let (began, ended) = self.silence;
+        if (began..=ended).contains(&both_active) { began } else { both_active }
+    }
+}
 
 /// Watches what becomes of both sides' sessions.
 #[derive(Default)]
@@ -22,10 +48,12 @@ pub struct Merged {
 }
 
 impl Merged {
-    /// A node gives in.
-    pub fn begins(&mut self, winner: usize, loser_has: &Tables, winner_has: &Tables) {
+    /// A node gives in: what it has, and the winner, each with its own time of the split.
+    pub fn begins(&mut self, winner: usize, loser_has: (&Tables, Micros), winner_has: (&Tables, Micros)) {
         self.winner = winner;
-        let of = |tables: &Tables| tables.two_way().map(|session| (session.key, ())).collect::<Map<_, ()>>();
+        let of = |(tables, split): (&Tables, Micros)| {
+            tables.two_way(split).map(|session| (session.key, ())).collect::<Map<_, ()>>()
+        };
         let (loser, winner) = (of(loser_has), of(winner_has));
         let alone = |one: &Map<Key, ()>, other: &Map<Key, ()>, side: bool| {
             one.keys().filter(|key| !other.contains_key(key)).map(|key| (*key, side)).collect::<Vec<_>>()

@@ -10,7 +10,7 @@ mod twin;
 pub use forwarding::{Forwarding, Span};
 pub use kept::{HALF_OPEN_STATE, Kept, LOCAL_RULE, YOUNG_RULE};
 pub use lineage::Lineage;
-pub use merged::Merged;
+pub use merged::{Heard, Merged};
 pub use twin::{Twin, same_tables};
 
 /// What was seen that must not be.

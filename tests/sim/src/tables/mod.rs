@@ -17,6 +17,7 @@ use std::collections::VecDeque;
 use sync::ids::{GroupId, Micros, SessionHandle, Term, Version};
 use sync::lease::RoleWord;
 use sync::membership::Role;
+use sync::pair::Split;
 use sync::record::{Addresses, Key, Record, Session, Tuple};
 use sync::stream::{Ended, Outcome, Tag};
 
@@ -68,10 +69,15 @@ impl Entry {
         self.class == Class::Plain
     }
 
-    /// Whether packets came since then: from both ends, if any.
-    fn heard_since(&self, split: Micros) -> Option<bool> {
-        let heard = self.heard.map(|at| at.is_some_and(|at| at >= split));
-        heard.contains(&true).then_some(heard == [true; 2])
+    /// Whether packets came from both ends since then.
+    fn is_two_way(&self, since: Micros) -> bool {
+        self.heard.iter().all(|at| at.is_some_and(|at| at >= since))
+    }
+
+    /// Whether packets came since a split began: if so, whether from both ends since it was noticed.
+    fn since_split(&self, split: Option<Split>) -> Option<bool> {
+        let split = split.filter(|split| self.last_seen >= split.since)?;
+        Some(self.is_two_way(split.noticed))
     }
 }
 
@@ -210,8 +216,8 @@ pub struct Tables {
     rng: Rng,
     /// New sessions that found no room or no free key.
     pub refused: u64,
-    /// Since when this node is active apart from its partner, or was the last time.
-    pub split_at: Option<Micros>,
+    /// The time in which this node is active apart from its partner, or was the last time.
+    pub split: Option<Split>,
     /// How old the mirror is that it takes over with.
     pub mirror_age: Micros,
     /// Offered sessions that an owner had reason not to take over, for the checker.
@@ -242,7 +248,7 @@ impl Tables {
             news: false,
             rng,
             refused: 0,
-            split_at: None,
+            split: None,
             mirror_age: Micros(0),
             kept_out: Vec::new(),
         }
@@ -273,11 +279,10 @@ impl Tables {
         self.slot(handle).as_ref()
     }
 
-    /// Sessions of which packets came from both ends since the split (decision 35).
-    pub fn two_way(&self) -> impl Iterator<Item = &Session> {
+    /// Sessions of which packets came from both ends since then (decision 35).
+    pub fn two_way(&self, since: Micros) -> impl Iterator<Item = &Session> {
         let entries = self.shards.iter().flat_map(|shard| shard.slots.iter().flatten());
-        let split = self.split_at.unwrap_or(Micros::NEVER);
-        let both = move |entry: &&Entry| entry.is_plain() && entry.heard_since(split) == Some(true);
+        let both = move |entry: &&Entry| entry.is_plain() && entry.is_two_way(since);
         entries.filter(both).map(|entry| &entry.session)
     }
 

@@ -72,9 +72,8 @@ impl Source for Told {
 
     fn since_split(&mut self, handle: SessionHandle) -> Reading {
         let tables = &mut *self.0.borrow_mut();
-        let Some(split) = tables.split_at else { return Reading::Nothing };
         let Some(entry) = *tables.slot(handle.0) else { return Reading::Nothing };
-        match (entry.heard_since(split), tables.reading(handle)) {
+        match (entry.since_split(tables.split), tables.reading(handle)) {
             (Some(two_way), Reading::Session(session)) => Reading::Session(Session { two_way, ..session }),
             (Some(_), Reading::Busy) => Reading::Busy,
             _ => Reading::Nothing,

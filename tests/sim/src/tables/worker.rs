@@ -186,8 +186,7 @@ impl Tables {
         let held = holders[0].and_then(|at| Some((at, (*self.slot(at))?)));
         let same = held.filter(|(_, held)| held.keys() == keys && held.is_plain());
         let collides = same.is_none() && holders != [None; 2];
-        let split = self.split_at.unwrap_or(Micros::NEVER);
-        let ours = same.map(|(_, held)| held.heard_since(split) == Some(true));
+        let ours = same.map(|(_, held)| held.since_split(self.split) == Some(true));
         let refused = session.zones.contains(&NO_ZONE) || self.shards[worker].free.is_empty();
         let verdict = merge(ours, session.two_way, collides);
         if verdict == MergeVerdict::Keep || refused {

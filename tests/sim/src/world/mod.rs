@@ -6,7 +6,7 @@ mod nodes;
 mod users;
 mod watch;
 
-use crate::check::{Forwarding, Kept, Lineage, Merged, Span, Twin, Verdict};
+use crate::check::{Forwarding, Heard, Kept, Lineage, Merged, Span, Twin, Verdict};
 use crate::clock::Clock;
 use crate::link::Quality;
 use crate::node::{Node, Packets};
@@ -93,6 +93,10 @@ pub struct World {
     kept: Kept,
     twin: Twin,
     merged: Merged,
+    /// What arrived of each node at the other one.
+    heard: [Heard; 2],
+    /// When each node became active last.
+    activated: [u64; 2],
     forwarding: Forwarding,
     packets: Packets,
     /// Datagrams of the stream by path, as they were sent.
@@ -138,6 +142,8 @@ impl World {
             lineage: Lineage::default(),
             twin: Twin::default(),
             merged: Merged::default(),
+            heard: [Heard::default(); 2],
+            activated: [0; 2],
             forwarding,
             packets: Packets::default(),
             carried: vec![0; setup.paths.len()],

@@ -44,10 +44,12 @@ impl World {
         if Header::read(&datagram).is_ok_and(|header| header.kind == Kind::Heartbeat) {
             self.forwarding.arrived(1 - to, path, sent);
         }
+        let (now, long) = (self.now, self.setup.dead() - self.setup.interval());
         let Some(life) = &mut self.nodes[to].life else { return };
         if life.around.dead_links[path] {
             return;
         }
+        self.heard[1 - to].arrived(now, long);
         life.inbox.push_back((path, datagram));
         // A poller that may just have fallen asleep.
         let at = self.now + self.rng.range(5, 90);

@@ -144,26 +144,18 @@ impl World {
         }
         self.wake(node, deadline.max(self.now + CORE_STEP_US));
         self.wake_workers(node);
-        self.look_apart(node);
+        self.tell_activity(node);
         self.take_claim(node)
     }
 
-    /// While a node is active apart from its partner, it notes whose sessions have traffic (decision 35).
-    fn look_apart(&mut self, node: usize) {
-        let (now, local) = (self.now, self.nodes[node].clock.shows(self.now));
+    /// While a node is active apart from its partner, it says how many sessions have traffic (decision 34).
+    fn tell_activity(&mut self, node: usize) {
+        let now = self.now;
         let Some(life) = &mut self.nodes[node].life else { return };
-        let state = life.pair.state();
-        let apart = state.role() == Role::Active && (state.partner().is_none() || state.contested());
-        if apart && !life.apart {
-            life.tables.borrow_mut().split_at = Some(local);
-            life.activity_at = now;
-        }
-        life.apart = apart;
-        if !apart || now < life.activity_at {
-            return;
-        }
+        let split = life.tables.borrow().split.filter(|split| split.lasts);
+        let Some(split) = split.filter(|_| now >= life.activity_at) else { return };
         life.activity_at = now + ACTIVITY_US;
-        let activity = life.tables.borrow().two_way().count() as u32;
+        let activity = life.tables.borrow().two_way(split.noticed).count() as u32;
         if activity != life.fitness.activity {
             self.set_fitness(node, |fitness| fitness.activity = activity);
         }
@@ -285,6 +277,7 @@ impl World {
                 let us = self.rng.range(20, 100);
                 soon(self, us, Happening::Attract { node, life: lives });
             }
+            Order::Split(split) => self.note(|_| format!("{} sees a split: {split:?}", name(node))),
             Order::Notice(notice) => self.hear_notice(node, notice),
             Order::Stream(event) => {
                 self.note(|_| format!("{} stream: {event:?}", name(node)));
@@ -320,10 +313,17 @@ impl World {
         self.note(|_| format!("{} says {notice:?}", name(node)));
         self.notices[node].push((self.now, notice));
         if let Notice::RoleChanged { from, to, cause } = notice {
-            let of = |node: usize| self.nodes[node].life.as_ref().map(|life| &life.tables);
+            if to == Role::Active {
+                self.activated[node] = self.now;
+            }
+            let both_active = self.activated[0].max(self.activated[1]);
+            let of = |node: usize| {
+                let split = self.nodes[node].clock.shows(self.heard[node].split_at(both_active));
+                self.nodes[node].life.as_ref().map(|life| (life.tables.borrow(), split))
+            };
             match (cause, of(node), of(1 - node)) {
                 (membership::Cause::ContestLost, Some(loser), Some(winner)) => {
-                    self.merged.begins(1 - node, &loser.borrow(), &winner.borrow());
+                    self.merged.begins(1 - node, (&loser.0, loser.1), (&winner.0, winner.1));
                 }
                 _ if from == Role::Active || to == Role::Active => self.merged.give_up(),
                 _ => {}

@@ -31,13 +31,13 @@ fn activity(fw: &Firewall) -> u32 {
 }
 
 fn since(fw: &Firewall, key: &FlowKey, split: Ticks) -> Option<bool> {
-    fw.expect_session(key).since_split(split)
+    fw.expect_session(key).since_split(split, split)
 }
 
 /// What the loser says of a session, and whether both ends have sent since.
 fn offer(fw: &Firewall, key: &FlowKey, split: Ticks) -> (Imported, bool) {
     let view = fw.expect_session(key);
-    (Imported::of(&view, fw.now, &fw.snapshot.timeouts), view.since_split(split).unwrap())
+    (Imported::of(&view, fw.now, &fw.snapshot.timeouts), view.since_split(split, split).unwrap())
 }
 
 fn adopt(fw: &mut Firewall, (record, two_way): &(Imported, bool)) -> Adoption {
@@ -76,6 +76,34 @@ fn decision_34_sessions_with_traffic_from_both_ends_are_counted_once() {
         assert_eq!((since(&fw, &key, split), activity(&fw)), (None, 0));
         fw.send(WAN, &old.back(ACK, 5_001, 1_001)).forwarded(LAN, &[]);
         assert_eq!((since(&fw, &key, split), activity(&fw)), (Some(false), 0));
+    }
+}
+
+#[test]
+fn decision_35_what_passed_before_the_split_was_noticed_is_offered() {
+    for net in nets() {
+        let mut fw = Firewall::lab();
+        let [old, between] = [40_000, 40_001].map(|port| Flow::between(net.client, net.server, port, 53));
+        let both = |fw: &mut Firewall, flow: &Flow| {
+            fw.send_all(LAN, &[flow.datagram()]).sent.clear();
+            fw.send_all(WAN, &[flow.reversed().datagram()]).sent.clear();
+        };
+        // Marks of an earlier split mean nothing.
+        apart(&mut fw);
+        both(&mut fw, &old);
+        both(&mut fw, &between);
+        fw.workers[0].engine.set_apart(None);
+        fw.idle(10).sent.clear();
+        let began = fw.now;
+        both(&mut fw, &between);
+        fw.idle(300).sent.clear();
+        let noticed = apart(&mut fw);
+        let since = |fw: &Firewall, flow: &Flow| {
+            fw.expect_session(&flow.datagram().key()).since_split(began, noticed)
+        };
+        assert_eq!((since(&fw, &old), since(&fw, &between)), (None, Some(false)));
+        both(&mut fw, &between);
+        assert_eq!((since(&fw, &between), activity(&fw)), (Some(true), 1));
     }
 }
 
