@@ -315,8 +315,6 @@ fn decision_33_purge_empties_the_mirror_of_a_node_that_restarted() {
 fn decision_34_after_a_split_one_stays_within_a_bound() {
     for seed in 340..346 {
         let mut world = pair(Setup::new(seed));
-        // Until the standby knows that the active node's lease ends by itself.
-        world.run_until(world.now() + ms(30)).unwrap();
         for path in [0, 1] {
             world.fault(Fault::Cut { path, from: None, carrier: false });
         }
@@ -381,7 +379,6 @@ fn decision_35_what_users_did_before_the_nodes_noticed_the_split_survives() {
             size.slots = 256;
         }
         let mut world = pair(setup);
-        // Until the standby knows that the active node's lease ends by itself.
         world.run_until(world.now() + ms(100) + 500 * (seed % 20)).unwrap();
         for path in [0, 1] {
             world.fault(Fault::Cut { path, from: None, carrier: false });
