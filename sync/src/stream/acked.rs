@@ -27,14 +27,15 @@ impl Stream {
         if self.role != Role::Leading {
             return Ok(());
         }
-        if ack.cumulative.0 >= self.lead.flight.next_seq() {
-            return Err(Malformed);
-        }
         let mut runs = Runs::new(ack.runs);
         let have = runs.next().filter(|run| run.kind == kind::HAVE).and_then(|run| Have::read(run.body));
         let have = have.ok_or(Malformed)?;
+        // What is said of another term may be of a sequence that this process knows nothing of.
         if have.term != self.term {
             return Ok(());
+        }
+        if ack.cumulative.0 >= self.lead.flight.next_seq() {
+            return Err(Malformed);
         }
         // What was refused must be known before its datagram is forgotten.
         for run in runs.clone().filter(|run| run.kind == kind::NAK) {
@@ -153,7 +154,8 @@ impl Stream {
             Role::Leading if !self.connected() => Micros::NEVER,
             Role::Leading if self.is_merging() => self.merging_deadline(),
             Role::Leading => {
-                let own = self.lead.flight.deadline().min(self.scrub.deadline());
+                let own =
+                    self.lead.flight.deadline().min(self.lead.flight.ask_at()).min(self.scrub.deadline());
                 let round = if self.lead.verify.is_idle() { self.lead.verify.next_at } else { Micros::NEVER };
                 let paced = self.paced_until();
                 own.min(round).min(paced).min(self.verify_deadline()).min(self.mend_deadline())

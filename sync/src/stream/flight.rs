@@ -4,6 +4,12 @@
 //! acknowledged the names are dropped; when it is lost the stream marks them and sends the sessions as
 //! they are then. How many datagrams may be under way follows the acks, as in TCP: doubled while all goes
 //! well, cut once a round trip when something is lost, and down to a probe when nothing is heard.
+//!
+//! An ack may say that datagrams arrived before their owners are done with them. They are not lost, and no
+//! timer sends them again; but the ack that says more, or that there is room again, may be lost. So when
+//! nothing was said or heard for a timeout, the partner is *asked* with an empty datagram, which it takes and
+//! acknowledges like any other: TCP's tail loss probe (RFC 8985, section 7) and its probe of a window of zero
+//! (RFC 9293, section 3.8.6.1) in one.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -18,6 +24,10 @@ pub(super) const MAX_SPAN: usize = 1_024;
 pub(super) const MAX_SESSIONS: usize = 1 << 16;
 /// Deletes in them.
 pub(super) const MAX_DELETES: usize = 1 << 14;
+/// Questions are not put off any further after so many in vain: they cost little.
+const MOST_PATIENT: u32 = 4;
+/// Questions beside them.
+const MAX_QUESTIONS: usize = 64;
 const FIRST_WINDOW: u32 = 64;
 const LEAST_WINDOW: u32 = 16;
 /// Records that are tried even if there seems to be no room at all.
@@ -28,7 +38,7 @@ const FIRST_TIMEOUT: Micros = Micros::from_millis(100);
 const LEAST_TIMEOUT: Micros = Micros::from_millis(20);
 /// Longer than any round trip that is reckoned with: before it is measured, the first answer must have come.
 const LONGEST_TIMEOUT: Micros = Micros::from_secs(5);
-/// How long an owner may take for what arrived.
+/// How long an owner may take for what arrived, beside a round trip.
 const STUCK: Micros = Micros::from_secs(2);
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -87,6 +97,8 @@ pub(super) struct Flight {
     ack_delay: Micros,
     /// Timeouts since something was acknowledged.
     backoff: u32,
+    /// Questions since an owner was heard to have done something.
+    asked: u32,
     /// Nothing was heard for a whole timeout: one datagram at a time.
     probing: bool,
     /// When something was acknowledged last.
@@ -101,7 +113,7 @@ impl Flight {
     pub fn new(ack_delay: Micros) -> Self {
         Self {
             front: 1,
-            sent: VecDeque::with_capacity(MAX_SPAN),
+            sent: VecDeque::with_capacity(MAX_SPAN + MAX_QUESTIONS),
             sessions: VecDeque::with_capacity(MAX_SESSIONS),
             sessions_at: 0,
             deletes: VecDeque::new(),
@@ -120,6 +132,7 @@ impl Flight {
             sampled_until: 0,
             ack_delay,
             backoff: 0,
+            asked: 0,
             probing: false,
             progress_at: Micros(0),
             front_at: Micros(0),
@@ -157,10 +170,14 @@ impl Flight {
 
     /// After how long without an ack everything under way is lost.
     pub fn timeout(&self) -> Micros {
+        self.timeout_after(self.backoff)
+    }
+
+    fn timeout_after(&self, silences: u32) -> Micros {
         let base = self.rtt.map_or(FIRST_TIMEOUT, |(smooth, spread)| {
             Micros(smooth + 4 * spread).after(self.ack_delay).max(LEAST_TIMEOUT)
         });
-        Micros(base.0 << self.backoff.min(8)).min(LONGEST_TIMEOUT)
+        Micros(base.0 << silences.min(8)).min(LONGEST_TIMEOUT)
     }
 
     /// Records that a datagram may have so that the partner's fullest ring can take it: never none.
@@ -178,7 +195,19 @@ impl Flight {
             || self.sessions.len() + usize::from(u8::MAX) > MAX_SESSIONS
             || self.deletes.len() + usize::from(u16::MAX >> 4) > MAX_DELETES;
         let records = self.sessions_under_way + self.deletes_under_way;
-        !full && !self.probing && self.under_way < self.window && records < self.room
+        let waits = if self.probing {
+            // What arrived waits for its owner and is no reason to wait.
+            self.unseen().next().is_some()
+        } else {
+            self.under_way >= self.window || records >= self.room
+        };
+        !full && !waits
+    }
+
+    /// Under way, and not known to have arrived.
+    fn unseen(&self) -> impl Iterator<Item = &Sent> {
+        let seen = (self.received + 1).saturating_sub(self.front) as usize;
+        self.sent.range(seen.min(self.sent.len())..).filter(|sent| sent.fate == Fate::UnderWay)
     }
 
     /// Names a session that is in the datagram under construction.
@@ -201,6 +230,11 @@ impl Flight {
     /// The datagram under construction goes out.
     pub fn commit(&mut self, now: Micros) {
         let (sessions, deletes) = std::mem::take(&mut self.open);
+        if self.under_way == 0 {
+            self.asked = 0;
+        } else if now >= self.ask_at() {
+            self.asked += 1;
+        }
         self.sent.push_back(Sent {
             at: now,
             fate: Fate::UnderWay,
@@ -242,6 +276,9 @@ impl Flight {
             self.under_way -= 1;
             self.sessions_under_way -= u32::from(sent.sessions);
             self.deletes_under_way -= u32::from(sent.deletes);
+            if sent.sessions + sent.deletes > 0 {
+                self.asked = 0;
+            }
             newest = Some((seq, sent.at));
         }
         if let Some((seq, at)) = newest {
@@ -324,20 +361,26 @@ impl Flight {
 
     /// When something is lost if no ack comes.
     pub fn deadline(&self) -> Micros {
-        let mut under_way = (self.front..).zip(&self.sent).filter(|(_, sent)| sent.fate == Fate::UnderWay);
-        let Some((seq, oldest)) = under_way.next() else { return Micros::NEVER };
+        let oldest = self.sent.iter().find(|sent| sent.fate == Fate::UnderWay);
+        let Some(oldest) = oldest else { return Micros::NEVER };
         // A slow owner acknowledges one by one: each gives the rest more time.
         let timer = |sent: &Sent| sent.at.max(self.progress_at).after(self.timeout());
-        if seq > self.received {
-            return timer(oldest);
+        let unseen = self.unseen().next().map_or(Micros::NEVER, timer);
+        if self.front > self.received { unseen } else { unseen.min(self.stuck_at(oldest)) }
+    }
+
+    /// When the partner is to be asked what became of what is under way, if nothing is said or heard.
+    pub fn ask_at(&self) -> Micros {
+        let Some(newest) = self.sent.back().filter(|_| self.under_way > 0) else { return Micros::NEVER };
+        if self.sent.len() >= MAX_SPAN + MAX_QUESTIONS {
+            return Micros::NEVER;
         }
-        let stuck = self.stuck_at(oldest);
-        let unseen = under_way.find(|&(seq, _)| seq > self.received);
-        unseen.map_or(stuck, |(_, sent)| stuck.min(timer(sent)))
+        let silences = self.backoff.max(self.asked).min(MOST_PATIENT);
+        newest.at.max(self.progress_at).after(self.timeout_after(silences))
     }
 
     fn stuck_at(&self, oldest: &Sent) -> Micros {
-        oldest.at.max(self.front_at).after(STUCK)
+        oldest.at.max(self.front_at).after(STUCK).after(self.round_trip())
     }
 
     /// The timeout is over: what did not arrive will be lost, and only a probe may follow. If an owner is
@@ -433,6 +476,43 @@ mod tests {
         assert_eq!(flight.round_trip().as_millis(), 625);
         quick(&mut flight, 12, now);
         assert!(flight.timeout() <= Micros::from_millis(25), "{:?}", flight.timeout());
+    }
+
+    /// All acks are lost that would say what the owner did with the first datagram.
+    #[test]
+    fn what_an_owner_has_holds_nothing_up_after_a_timeout() {
+        let mut flight = Flight::new(Micros(500));
+        let now = quick(&mut flight, 20, Micros(0));
+        let before = flight.next_seq() - 1;
+        flight.push_session(SessionHandle(1));
+        flight.commit(now);
+        let arrived = Ack { cumulative: Seq(before), window: 1, bitmap: &[], runs: &[] };
+        flight.acknowledge(&arrived, before + 1, now.after(Micros(300)));
+        assert!(!flight.may_send(), "there is no room");
+        flight.commit(flight.ask_at());
+        let now = flight.deadline();
+        flight.time_out(now);
+        assert_eq!(flight.next_timed_out().map(|lost| lost.seq), Some(before + 2));
+        assert!(flight.next_timed_out().is_none(), "the first one arrived");
+        flight.forget_lost();
+        assert!(flight.may_send());
+        flight.commit(now);
+        assert!(!flight.may_send(), "one at a time");
+    }
+
+    #[test]
+    fn questions_are_bounded() {
+        let mut flight = Flight::new(Micros(500));
+        flight.push_session(SessionHandle(1));
+        flight.commit(Micros(0));
+        let (mut asked, mut last) = (0, Micros(0));
+        while flight.ask_at() < Micros::NEVER {
+            assert!(flight.ask_at() >= last.after(FIRST_TIMEOUT));
+            last = flight.ask_at();
+            flight.commit(last);
+            asked += 1;
+        }
+        assert_eq!(asked + 1, MAX_SPAN + MAX_QUESTIONS);
     }
 
     #[test]

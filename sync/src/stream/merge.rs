@@ -293,7 +293,8 @@ impl Stream {
         if says && self.lead.flight.may_send() {
             return Micros(0);
         }
-        self.merge.accepting.deadline().min(self.lead.flight.deadline())
+        let flight = &self.lead.flight;
+        self.merge.accepting.deadline().min(flight.deadline()).min(flight.ask_at())
     }
 
     /// The next session of this ack is the loser's, at this handle.

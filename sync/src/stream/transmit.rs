@@ -74,8 +74,13 @@ impl Stream {
 
     fn transmit_data(&mut self, now: Micros, source: &mut impl Source, body: &mut [u8]) -> Option<usize> {
         let paid = self.lead.byte_credit.may_spend(self.config.byte_rate, now);
-        if !paid || !self.lead.flight.may_send() {
+        let open = paid && self.lead.flight.may_send();
+        // An empty datagram is taken and acknowledged by whoever has no room for anything else.
+        let asks = now >= self.lead.flight.ask_at();
+        if !open {
             self.lead.hurry = false;
+        }
+        if !open && !asks {
             return None;
         }
         let length = body.len().min(self.config.max_body);
@@ -88,9 +93,11 @@ impl Stream {
         let writer = RecordWriter::new(space, shared);
         let records = self.lead.flight.allowance();
         let mut draft = Draft { writer, seq, readings: READINGS, records, deletes: DELETES_AT_ONCE, now };
-        let full = self.fill(source, &mut draft);
-        self.lead.hurry = full || draft.exhausted();
-        if draft.writer.is_empty() {
+        if open {
+            let full = self.fill(source, &mut draft);
+            self.lead.hurry = full || draft.exhausted();
+        }
+        if draft.writer.is_empty() && !asks {
             return None;
         }
         let used = Prefix::LEN + draft.writer.len();

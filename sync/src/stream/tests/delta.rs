@@ -3,7 +3,7 @@
 use super::pair::{BAD, GOOD, Pair};
 use crate::ids::Micros;
 use crate::membership::Mirror;
-use crate::stream::Config;
+use crate::stream::{Config, Counters};
 
 fn settled(pair: &Pair) -> bool {
     pair.nodes[0].stream.flushed() && pair.nodes[0].stream.proven()
@@ -215,4 +215,129 @@ fn decision_19_the_deletes_of_one_datagram_always_find_room() {
     assert_eq!(node.sessions.len(), 2_000 - 64);
     pair.until(1_000, settled);
     pair.assert_equal();
+}
+
+fn counters(pair: &Pair, node: usize) -> Counters {
+    pair.nodes[node].stream.status(pair.now).counters
+}
+
+/// The active node knows that everything arrived and leaves the rest to the owners there: what they did must
+/// reach it, although it has nothing more to say that would be acknowledged.
+#[test]
+fn b_23_an_ack_that_is_lost_is_asked_for() {
+    for (outage_ms, within_ms) in [(3, 30), (30, 80), (200, 400)] {
+        let mut pair = Pair::new(64, 1);
+        pair.start();
+        pair.until(100, settled);
+        pair.nodes[1].sessions.speed = 0;
+        pair.nodes[0].sessions.touch(7);
+        pair.run(3);
+        pair.channel.loss = 100;
+        pair.nodes[1].sessions.speed = usize::MAX;
+        pair.run(outage_ms);
+        pair.channel.loss = 0;
+        pair.until(within_ms, settled);
+        pair.assert_equal();
+        // What arrived is not sent again.
+        assert_eq!(counters(&pair, 0).sent.lost.records, 0, "{outage_ms} ms");
+    }
+}
+
+/// The last ack that came said that there is no room, as in a window of zero (RFC 9293, 3.8.6.1).
+#[test]
+fn b_23_room_of_which_an_ack_told_that_is_lost_is_asked_for() {
+    let mut pair = Pair::new(1_024, 1);
+    pair.nodes[1].sessions.ring_size = 16;
+    pair.start();
+    pair.until(100, settled);
+    pair.nodes[1].sessions.speed = 0;
+    (0..100).for_each(|number| assert!(pair.nodes[0].sessions.touch(number)));
+    pair.run(3);
+    pair.channel.loss = 100;
+    pair.nodes[1].sessions.speed = usize::MAX;
+    pair.run(3);
+    pair.channel.loss = 0;
+    pair.until(200, settled);
+    pair.assert_equal();
+}
+
+/// Somebody who only comes when he has to asks as well.
+#[test]
+fn b_23_an_ack_is_asked_for_when_it_is_due() {
+    let mut pair = Pair::new(64, 1);
+    pair.start();
+    pair.until(100, settled);
+    pair.nodes[1].sessions.speed = 0;
+    pair.nodes[0].sessions.touch(7);
+    pair.run(3);
+    pair.channel.loss = 100;
+    pair.nodes[1].sessions.speed = usize::MAX;
+    pair.run(1);
+    pair.channel.loss = 0;
+    let (began, mut steps) = (pair.now, 0);
+    while !settled(&pair) {
+        pair.step_when_due();
+        steps += 1;
+        assert!(steps < 300 && pair.now < began.after(Micros::from_millis(50)), "{}", pair.dump());
+    }
+}
+
+#[test]
+fn b_23_a_third_of_everything_lost_holds_a_change_up_for_a_moment() {
+    let config = Config { verify_every: Micros::from_secs(600), ..Config::default() };
+    let (mut longest, mut sum) = (Micros(0), 0);
+    for seed in 0..200 {
+        let mut pair = Pair::with(1_024, seed, config);
+        pair.nodes[1].sessions.ring_size = [64, 4_096][seed as usize % 2];
+        pair.nodes[1].sessions.speed = 1;
+        pair.start();
+        pair.until(500, settled);
+        pair.channel.loss = 30;
+        (0..100).for_each(|number| assert!(pair.nodes[0].sessions.touch(number)));
+        let took = pair.until(20_000, settled);
+        pair.assert_equal();
+        (longest, sum) = (longest.max(took), sum + took.as_millis());
+    }
+    assert!(longest < Micros::from_millis(2_500) && sum < 200 * 250, "{longest:?}, {sum} ms");
+}
+
+/// Asking is for what is waited for: an owner that does nothing is asked about ever more seldom, and nothing
+/// is said when nothing is under way.
+#[test]
+fn b_23_few_are_the_questions_about_a_slow_owner_and_none_are_asked_at_rest() {
+    let config = Config { verify_every: Micros::from_secs(600), ..Config::default() };
+    let mut pair = Pair::with(64, 1, config);
+    pair.start();
+    pair.until(100, settled);
+    let before = counters(&pair, 0).datagrams_sent;
+    pair.nodes[1].sessions.speed = 0;
+    pair.nodes[0].sessions.touch(7);
+    pair.run(1_900);
+    let asked = counters(&pair, 0).datagrams_sent - before - 1;
+    assert!((6..=10).contains(&asked), "{asked}");
+    pair.nodes[1].sessions.speed = usize::MAX;
+    pair.until(5, settled);
+    assert_eq!((counters(&pair, 0).timeouts, counters(&pair, 0).datagrams_lost), (0, 0));
+    let before = (counters(&pair, 0).datagrams_sent, counters(&pair, 1).acks_sent);
+    pair.run(3_000);
+    assert_eq!((counters(&pair, 0).datagrams_sent, counters(&pair, 1).acks_sent), before);
+}
+
+/// How long an owner may take is not reckoned from when its work was sent on a path of seconds.
+#[test]
+fn b_28_what_a_slow_owner_has_is_not_lost_on_a_path_of_seconds() {
+    let config = Config { verify_every: Micros::from_secs(600), ..Config::default() };
+    let mut pair = Pair::with(64, 13, config);
+    pair.channel.delay = Micros::from_millis(2_000);
+    pair.start();
+    pair.until(60_000, settled);
+    pair.run(10_000);
+    let before = counters(&pair, 0).datagrams_lost;
+    pair.nodes[1].sessions.speed = 0;
+    pair.nodes[0].sessions.touch(7);
+    pair.run(2_500);
+    pair.nodes[1].sessions.speed = usize::MAX;
+    pair.run(5_000);
+    pair.until(5_000, settled);
+    assert_eq!(counters(&pair, 0).datagrams_lost, before);
 }

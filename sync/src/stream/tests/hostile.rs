@@ -54,6 +54,29 @@ fn what_says_nothing_is_malformed_and_changes_nothing() {
     assert_eq!(before, pair.nodes.each_ref().map(|n| (n.stream.digest(), n.stream.status(pair.now))));
 }
 
+/// What the partner says of an earlier term may be of a sequence that this process knows nothing of.
+#[test]
+fn an_ack_of_another_term_is_no_nonsense() {
+    let mut pair = Pair::new(64, 1);
+    pair.start();
+    pair.until(200, settled);
+    let mut body = vec![0; 1_400];
+    let node = &mut pair.nodes[1];
+    node.stream.follow(super::pair::term(3), pair.now);
+    let old = Ack { cumulative: Seq(1_000), window: 9, bitmap: &[], runs: &[] };
+    let (_, length) = node.stream.transmit(pair.now, &mut node.sessions, &mut body).unwrap();
+    let ours = Ack::read(&body[..length]).unwrap();
+    let (runs, mut said) = (ours.runs.to_vec(), [0; 1_400]);
+    let length = Ack { runs: &[], ..old }.write(&mut said).unwrap();
+    said[length..length + runs.len()].copy_from_slice(&runs);
+    let before = pair.nodes[0].stream.status(pair.now);
+    let node = &mut pair.nodes[0];
+    assert_eq!(ack(node, pair.now, &said[..length + runs.len()]), Ok(()));
+    assert_eq!(node.stream.status(pair.now), before);
+    node.stream.lead(super::pair::term(3), pair.now);
+    assert_eq!(ack(node, pair.now, &said[..length + runs.len()]), Err(Malformed));
+}
+
 #[test]
 fn a_sequence_that_jumps_is_followed_without_growth() {
     let mut pair = Pair::new(64, 1);
