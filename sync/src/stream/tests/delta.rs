@@ -264,7 +264,9 @@ fn b_23_room_of_which_an_ack_told_that_is_lost_is_asked_for() {
 /// Somebody who only comes when he has to asks as well.
 #[test]
 fn b_23_an_ack_is_asked_for_when_it_is_due() {
-    let mut pair = Pair::new(64, 1);
+    let seldom = Micros::from_secs(1_000_000);
+    let mut pair =
+        Pair::with(64, 1, Config { verify_every: seldom, scrub_pass: seldom, ..Config::default() });
     pair.start();
     pair.until(100, settled);
     pair.nodes[1].sessions.speed = 0;
@@ -315,6 +317,13 @@ fn b_23_few_are_the_questions_about_a_slow_owner_and_none_are_asked_at_rest() {
     pair.run(1_900);
     let asked = counters(&pair, 0).datagrams_sent - before - 1;
     assert!((6..=10).contains(&asked), "{asked}");
+    pair.nodes[1].sessions.speed = usize::MAX;
+    pair.until(5, settled);
+    // The next time they are asked as soon as at first.
+    pair.nodes[1].sessions.speed = 0;
+    pair.nodes[0].sessions.touch(8);
+    pair.run(30);
+    assert_eq!(counters(&pair, 0).datagrams_sent - before - 2, asked + 1);
     pair.nodes[1].sessions.speed = usize::MAX;
     pair.until(5, settled);
     assert_eq!((counters(&pair, 0).timeouts, counters(&pair, 0).datagrams_lost), (0, 0));
