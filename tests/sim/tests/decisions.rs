@@ -357,8 +357,7 @@ fn decision_35_what_users_did_on_either_side_of_a_split_survives() {
         for path in [0, 1] {
             world.fault(Fault::Mend { path });
         }
-        // A lost ack can cost two seconds: the active node knows that everything arrived and waits for owners.
-        assert!(world.run_while(world.now() + ms(6_000), |world| !world.in_order()).unwrap());
+        assert!(world.run_while(world.now() + ms(3_000), |world| !world.in_order()).unwrap());
         world.check_merged().unwrap();
         merged = [merged[0] + world.merged()[0], merged[1] + world.merged()[1]];
         world.finish().unwrap();
