@@ -1,6 +1,10 @@
 //! Do the neighbours learn who is active, when they must and not before?
 
-use std::{thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    thread,
+    time::{Duration, Instant},
+};
 
 use lab::{
     Family, Host, Network,
@@ -11,7 +15,8 @@ use lab::{
     topology::VIRTUAL_MAC,
     traffic::ping,
 };
-use tests::pair::PairBench;
+use rustix::process::Signal;
+use tests::{SOON, pair::PairBench};
 
 const ARP: u16 = 0x0806;
 const IPV6: u16 = 0x86dd;
@@ -107,22 +112,35 @@ fn x_02_what_waited_for_the_dead_node_is_not_delivered_later() {
     let socket = udp_socket(Host::Client, Family::V4, 7007).unwrap();
     assert!(udp_round_trip(&socket, b"before").unwrap());
     bench.wait_equal(1);
-    bench.kill(Host::A);
-    // While nobody forwards: the switch floods these to both nodes, and the standby's ring keeps them.
-    for number in 0..20_u8 {
-        socket.send(&[number]).unwrap();
-        thread::sleep(Duration::from_millis(2));
-    }
-    tests::eventually("role of b", "active".to_owned(), || bench.role(Host::B));
-    socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-    let (mut buffer, mut answers) = ([0; 64], Vec::new());
-    for _ in 0..20 {
-        socket.send(b"after").unwrap();
-        while let Ok(length) = socket.recv(&mut buffer) {
-            answers.push(buffer[..length].to_vec());
+    let process = bench.process(Host::A);
+    assert!(process.signal(Signal::KILL));
+    // While nobody forwards the switch floods these to both nodes, and the standby's ring keeps them.
+    socket.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+    let (mut sent, mut answers) = (Vec::<Instant>::new(), BTreeMap::<u16, Duration>::new());
+    let mut exchange = |rounds: usize| {
+        for _ in 0..rounds {
+            socket.send(&(sent.len() as u16).to_be_bytes()).unwrap();
+            sent.push(Instant::now());
+            let mut number = [0; 2];
+            while socket.recv(&mut number).is_ok() {
+                let number = u16::from_be_bytes(number);
+                answers.insert(number, sent[usize::from(number)].elapsed());
+            }
         }
-    }
-    assert!(answers.len() >= 10, "only {} of 20 came back", answers.len());
-    let late: Vec<_> = answers.iter().filter(|answer| *answer != b"after").collect();
-    assert!(late.is_empty(), "sent before the takeover, delivered after it: {late:?}");
+        (sent.len(), answers.clone())
+    };
+    tests::eventually("role of b", "active".to_owned(), || {
+        exchange(4);
+        bench.role(Host::B)
+    });
+    let (before, _) = exchange(0);
+    let (all, answers) = exchange(100);
+    let fresh = answers.keys().filter(|number| usize::from(**number) >= before).count();
+    assert!(fresh >= 50, "only {fresh} of 100 came back");
+    assert!(answers.len() + 20 < all, "nobody forwarded for a while: {} of {all}", answers.len());
+    // What the new active node forwards is back at once; what waited for it was thrown away.
+    let late: Vec<_> = answers.iter().filter(|(_, took)| **took > Duration::from_millis(100)).collect();
+    assert!(late.is_empty(), "sent long before the takeover, delivered after it: {late:?}");
+    assert!(process.gone_within(SOON));
+    bench.node(Host::A).stop();
 }
