@@ -130,14 +130,14 @@ fn x_02_what_waited_for_the_dead_node_is_not_delivered_later() {
         (sent.len(), answers.clone())
     };
     tests::eventually("role of b", "active".to_owned(), || {
-        exchange(4);
+        exchange(20);
         bench.role(Host::B)
     });
     let (before, _) = exchange(0);
     let (all, answers) = exchange(100);
     let fresh = answers.keys().filter(|number| usize::from(**number) >= before).count();
     assert!(fresh >= 50, "only {fresh} of 100 came back");
-    assert!(answers.len() + 20 < all, "nobody forwarded for a while: {} of {all}", answers.len());
+    assert!(answers.len() + 5 <= all, "nobody forwarded for a while: {} of {all}", answers.len());
     // What the new active node forwards is back at once; what waited for it was thrown away.
     let late: Vec<_> = answers.iter().filter(|(_, took)| **took > Duration::from_millis(100)).collect();
     assert!(late.is_empty(), "sent long before the takeover, delivered after it: {late:?}");
