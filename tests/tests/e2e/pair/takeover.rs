@@ -201,5 +201,8 @@ fn x_12_a_node_with_a_bad_configuration_does_not_take_over() {
     bench.node(Host::B).write_config(&good).unwrap();
     assert_eq!(bench.node(Host::B).reload().unwrap()["last_reload"]["ok"], true);
     tests::eventually("role of b", "active".to_owned(), || bench.role(Host::B));
-    assert_eq!(lab::traffic::ping(Host::Client, Family::V4.server(), 3, &[]).unwrap().received, 3);
+    // The role is told before the workers have it and the switch knows.
+    let ping = |count| lab::traffic::ping(Host::Client, Family::V4.server(), count, &["-W", "1"]);
+    tests::eventually("a ping", 1, || ping(1).map_or(0, |report| report.received));
+    assert_eq!(ping(3).unwrap().received, 3);
 }
