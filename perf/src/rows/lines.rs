@@ -138,6 +138,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn all_sessions_have_their_lines_and_those_of_a_burst_may_share_a_page() {
@@ -149,12 +150,8 @@ mod tests {
         assert!(table.entries.iter().all(|[_, state]| state[0] == 1));
         let together: Vec<Place> =
             Order::new(sessions).take(PACKETS).enumerate().map(|(at, n)| table.together(at, n)).collect();
-        let pages = |of: &[Place], page: fn(&Place) -> usize| {
-            let mut pages: Vec<usize> = of.iter().map(page).collect();
-            pages.sort_unstable();
-            pages.dedup();
-            pages.len()
-        };
+        let distinct =
+            |of: &[Place], place: fn(&Place) -> usize| of.iter().map(place).collect::<BTreeSet<_>>().len();
         let (lines, entries) = (table.page_bytes as usize / 64, table.page_bytes as usize / 128);
         assert!(lines >= BURST && entries >= BURST);
         for burst in together.chunks(BURST) {
@@ -162,7 +159,7 @@ mod tests {
                 burst.iter().all(|(line, entry)| *line < table.index.len() && *entry < table.entries.len())
             );
             let of = |size: usize, place: fn(&Place) -> usize| {
-                pages(burst, place) > BURST / 4
+                distinct(burst, place) > BURST / 4
                     && burst.iter().all(|at| place(at) / size == place(&burst[0]) / size)
             };
             assert!(of(lines, |place| place.0) && of(entries, |place| place.1), "{burst:?}");

@@ -154,8 +154,7 @@ impl Stream {
             Role::Leading if !self.connected() => Micros::NEVER,
             Role::Leading if self.is_merging() => self.merging_deadline(),
             Role::Leading => {
-                let own =
-                    self.lead.flight.deadline().min(self.lead.flight.ask_at()).min(self.scrub.deadline());
+                let own = self.lead.flight.wakes_at().min(self.scrub.deadline());
                 let round = if self.lead.verify.is_idle() { self.lead.verify.next_at } else { Micros::NEVER };
                 let paced = self.paced_until();
                 own.min(round).min(paced).min(self.verify_deadline()).min(self.mend_deadline())

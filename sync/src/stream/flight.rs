@@ -379,6 +379,11 @@ impl Flight {
         newest.at.max(self.progress_at).after(self.timeout_after(silences))
     }
 
+    /// When the sender is to look at it again, if nothing is said or heard.
+    pub fn wakes_at(&self) -> Micros {
+        self.deadline().min(self.ask_at())
+    }
+
     fn stuck_at(&self, oldest: &Sent) -> Micros {
         oldest.at.max(self.front_at).after(STUCK).after(self.round_trip())
     }

@@ -293,8 +293,7 @@ impl Stream {
         if says && self.lead.flight.may_send() {
             return Micros(0);
         }
-        let flight = &self.lead.flight;
-        self.merge.accepting.deadline().min(flight.deadline()).min(flight.ask_at())
+        self.merge.accepting.deadline().min(self.lead.flight.wakes_at())
     }
 
     /// The next session of this ack is the loser's, at this handle.

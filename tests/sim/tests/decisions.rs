@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{CRASH_A, CUT_SYNC, MEND_SYNC, START_A, became_active, lost_since, ms, pair, world};
+use common::{CRASH_A, CUT_SYNC, MEND_SYNC, START_A, became_active, cut, lost_since, mend, ms, pair, world};
 use sim::{Fault, PathSetup, Quality, Setup};
 use sync::datagram::Kind;
 use sync::ids::Micros;
@@ -315,14 +315,10 @@ fn decision_33_purge_empties_the_mirror_of_a_node_that_restarted() {
 fn decision_34_after_a_split_one_stays_within_a_bound() {
     for seed in 340..346 {
         let mut world = pair(Setup::new(seed));
-        for path in [0, 1] {
-            world.fault(Fault::Cut { path, from: None, carrier: false });
-        }
+        cut(&mut world, &[0, 1]);
         world.run_until(world.now() + ms(200)).unwrap();
         assert!(world.forwards(0) && world.forwards(1), "each for its side: {}", world.describe());
-        for path in [0, 1] {
-            world.fault(Fault::Mend { path });
-        }
+        mend(&mut world, &[0, 1]);
         let healed = world.now();
         assert!(world.run_while(healed + ms(40), |world| world.active().is_none()).unwrap());
         let told = |node| world.told(node, "conflict_both_peers_active");
@@ -349,14 +345,10 @@ fn decision_35_what_users_did_on_either_side_of_a_split_survives() {
         }
         let mut world = pair(setup);
         world.run_until(world.now() + ms(100)).unwrap();
-        for path in [0, 1] {
-            world.fault(Fault::Cut { path, from: None, carrier: false });
-        }
+        cut(&mut world, &[0, 1]);
         world.run_until(world.now() + ms(150)).unwrap();
         assert!(world.forwards(0) && world.forwards(1), "{}", world.describe());
-        for path in [0, 1] {
-            world.fault(Fault::Mend { path });
-        }
+        mend(&mut world, &[0, 1]);
         assert!(world.run_while(world.now() + ms(3_000), |world| !world.in_order()).unwrap());
         world.check_merged().unwrap();
         merged = [merged[0] + world.merged()[0], merged[1] + world.merged()[1]];
@@ -379,14 +371,10 @@ fn decision_35_what_users_did_before_the_nodes_noticed_the_split_survives() {
         }
         let mut world = pair(setup);
         world.run_until(world.now() + ms(100) + 500 * (seed % 20)).unwrap();
-        for path in [0, 1] {
-            world.fault(Fault::Cut { path, from: None, carrier: false });
-        }
+        cut(&mut world, &[0, 1]);
         assert!(world.run_while(world.now() + ms(100), |world| !world.forwards(1)).unwrap());
         world.run_until(world.now() + 500 * (seed % 8)).unwrap();
-        for path in [0, 1] {
-            world.fault(Fault::Mend { path });
-        }
+        mend(&mut world, &[0, 1]);
         assert!(world.run_while(world.now() + ms(6_000), |world| !world.in_order()).unwrap());
         world.check_merged().unwrap();
         merged = [merged[0] + world.merged()[0], merged[1] + world.merged()[1]];
@@ -506,8 +494,6 @@ fn design_6_only_the_sync_link_moves_nothing() {
     }
     world.run_until(world.now() + ms(1_000)).unwrap();
     assert_eq!((world.active(), became_active(&world, 1), lost_since(&world, before)), (Some(0), vec![], 0));
-    for path in [0, 1] {
-        world.fault(Fault::Mend { path });
-    }
+    mend(&mut world, &[0, 1]);
     world.finish().unwrap();
 }

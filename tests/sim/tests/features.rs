@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{CRASH_A, CUT_SYNC, MEND_SYNC, START_A, became_active, lost_since, ms, pair, world};
+use common::{CRASH_A, CUT_SYNC, MEND_SYNC, START_A, became_active, cut, lost_since, mend, ms, pair, world};
 use sim::tables::Size;
 use sim::{Fault, Load, PathSetup, Quality, Setup, World, quick_membership};
 use sync::ids::Micros;
@@ -27,14 +27,6 @@ fn large(seed: u64) -> Setup {
     setup.sizes = [Size { workers: 2, slots: 2_560, ring: 512, ends: 512 }; 2];
     setup.load = Load { rate: 40_000, flows: 4_000, ends: 20, local: 0, ..setup.load };
     setup
-}
-
-fn cut(world: &mut World, paths: &[usize]) {
-    paths.iter().for_each(|&path| world.fault(Fault::Cut { path, from: None, carrier: false }));
-}
-
-fn mend(world: &mut World, paths: &[usize]) {
-    paths.iter().for_each(|&path| world.fault(Fault::Mend { path }));
 }
 
 fn rest(world: &mut World, for_ms: u64) {

@@ -221,6 +221,17 @@ fn counters(pair: &Pair, node: usize) -> Counters {
     pair.nodes[node].stream.status(pair.now).counters
 }
 
+/// Changes arrive, but what says that their owner has done them is lost for so long.
+fn lose_the_ack(pair: &mut Pair, changes: std::ops::Range<u32>, outage_ms: u64) {
+    pair.nodes[1].sessions.speed = 0;
+    changes.for_each(|number| assert!(pair.nodes[0].sessions.touch(number)));
+    pair.run(3);
+    pair.channel.loss = 100;
+    pair.nodes[1].sessions.speed = usize::MAX;
+    pair.run(outage_ms);
+    pair.channel.loss = 0;
+}
+
 /// The active node knows that everything arrived and leaves the rest to the owners there: what they did must
 /// reach it, although it has nothing more to say that would be acknowledged.
 #[test]
@@ -229,13 +240,7 @@ fn b_23_an_ack_that_is_lost_is_asked_for() {
         let mut pair = Pair::new(64, 1);
         pair.start();
         pair.until(100, settled);
-        pair.nodes[1].sessions.speed = 0;
-        pair.nodes[0].sessions.touch(7);
-        pair.run(3);
-        pair.channel.loss = 100;
-        pair.nodes[1].sessions.speed = usize::MAX;
-        pair.run(outage_ms);
-        pair.channel.loss = 0;
+        lose_the_ack(&mut pair, 7..8, outage_ms);
         pair.until(within_ms, settled);
         pair.assert_equal();
         // What arrived is not sent again.
@@ -250,13 +255,7 @@ fn b_23_room_of_which_an_ack_told_that_is_lost_is_asked_for() {
     pair.nodes[1].sessions.ring_size = 16;
     pair.start();
     pair.until(100, settled);
-    pair.nodes[1].sessions.speed = 0;
-    (0..100).for_each(|number| assert!(pair.nodes[0].sessions.touch(number)));
-    pair.run(3);
-    pair.channel.loss = 100;
-    pair.nodes[1].sessions.speed = usize::MAX;
-    pair.run(3);
-    pair.channel.loss = 0;
+    lose_the_ack(&mut pair, 0..100, 3);
     pair.until(200, settled);
     pair.assert_equal();
 }
@@ -269,13 +268,7 @@ fn b_23_an_ack_is_asked_for_when_it_is_due() {
         Pair::with(64, 1, Config { verify_every: seldom, scrub_pass: seldom, ..Config::default() });
     pair.start();
     pair.until(100, settled);
-    pair.nodes[1].sessions.speed = 0;
-    pair.nodes[0].sessions.touch(7);
-    pair.run(3);
-    pair.channel.loss = 100;
-    pair.nodes[1].sessions.speed = usize::MAX;
-    pair.run(1);
-    pair.channel.loss = 0;
+    lose_the_ack(&mut pair, 7..8, 1);
     let (began, mut steps) = (pair.now, 0);
     while !settled(&pair) {
         pair.step_when_due();

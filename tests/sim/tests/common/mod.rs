@@ -37,3 +37,13 @@ pub fn lost_since(world: &World, before: Packets) -> u64 {
 pub fn ms(ms: u64) -> u64 {
     ms * 1_000
 }
+
+/// Paths pass nothing any more; their ends have a carrier.
+pub fn cut(world: &mut World, paths: &[usize]) {
+    paths.iter().for_each(|&path| world.fault(Fault::Cut { path, from: None, carrier: false }));
+}
+
+/// They pass everything again.
+pub fn mend(world: &mut World, paths: &[usize]) {
+    paths.iter().for_each(|&path| world.fault(Fault::Mend { path }));
+}

@@ -20,6 +20,13 @@ fn ask(bench: &mut PairBench, host: Host, arguments: &[&str]) -> Value {
     bench.operator(host).json(arguments).unwrap()
 }
 
+/// Waits until b is active and shows no partner: absent, not stale.
+fn wait_alone(bench: &mut PairBench) {
+    tests::eventually("role of b", "active".to_owned(), || bench.role(Host::B));
+    // Role and view are told by two threads: the one may be a turn ahead.
+    tests::eventually("partner", Value::Null, || ask(bench, Host::B, &["status"])["pair"]["partner"].clone());
+}
+
 #[test]
 fn s_20_n_23_status_shows_both_nodes_and_nothing_of_a_dead_one() {
     let mut bench = PairBench::up();
@@ -45,11 +52,7 @@ fn s_20_n_23_status_shows_both_nodes_and_nothing_of_a_dead_one() {
         });
     }
     bench.kill(Host::A);
-    tests::eventually("role of b", "active".to_owned(), || bench.role(Host::B));
-    // Absent, not stale; role and view are told by two threads.
-    tests::eventually("partner", Value::Null, || {
-        ask(&mut bench, Host::B, &["status"])["pair"]["partner"].clone()
-    });
+    wait_alone(&mut bench);
     let status = ask(&mut bench, Host::B, &["status"]);
     assert_eq!(status["pair"]["own"]["preferred"], false, "active, though the other one is preferred");
 }
@@ -226,11 +229,7 @@ fn s_20_both_nodes_answer_with_the_same_keys_and_one_alone_leaves_out_its_partne
     }
     let both = of(&mut bench, Host::B, &["status"]);
     bench.kill(Host::A);
-    tests::eventually("role of b", "active".to_owned(), || bench.role(Host::B));
-    // Role and view are told by two threads: the one may be a turn ahead.
-    tests::eventually("partner", Value::Null, || {
-        ask(&mut bench, Host::B, &["status"])["pair"]["partner"].clone()
-    });
+    wait_alone(&mut bench);
     let alone = of(&mut bench, Host::B, &["status"]);
     assert!(
         both.contains(".pair.partner.role") && !alone.iter().any(|key| key.starts_with(".pair.partner.")),
